@@ -1,0 +1,8 @@
+"""``python -m proxy_app`` is the command ``embedrack``."""
+
+import sys
+
+from proxy_app.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""The command ``embedrack``: serve, check, embed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import fields
+
+from proxy_app import __version__
+from proxy_app.settings import PREFIX, Settings, SettingsError
+
+#: Flags of ``serve`` and the settings that they stand for.
+_FLAGS = {
+    "upstream": "UPSTREAM_URL",
+    "qdrant": "QDRANT_URL",
+    "bind": "BIND",
+    "port": "PORT",
+    "workers": "WORKERS",
+    "memory": "MEMORY",
+    "log_level": "LOG_LEVEL",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status (1: the user's to mend)."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except SettingsError as error:
+        for line in str(error).splitlines():
+            print(f"embedrack: {line}", file=sys.stderr)
+    except OSError as error:
+        print(f"embedrack: {error}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="embedrack",
+        description="A caching proxy in front of text-embeddings-inference (TEI).",
+        epilog="Every setting is a variable EMBEDRACK_…; `embedrack check --list` shows them.",
+    )
+    parser.add_argument("--version", action="version", version=f"embedrack {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    serve = verbs.add_parser("serve", help="run the proxy")
+    serve.add_argument("--upstream", metavar="URL", help="TEI, or a balancer over several")
+    serve.add_argument("--qdrant", metavar="URL", help="the shared cache; without it, L1 alone")
+    serve.add_argument("--bind", metavar="ADDRESS")
+    serve.add_argument("--port", metavar="N")
+    serve.add_argument("--workers", metavar="N")
+    serve.add_argument("--memory", metavar="MIB", help="L1 over all workers")
+    serve.add_argument("--log-level", metavar="LEVEL")
+    serve.set_defaults(run=_serve)
+
+    check = verbs.add_parser("check", help="validate the settings in the environment")
+    check.add_argument("--list", action="store_true", help="show every setting with its meaning")
+    check.set_defaults(run=_check)
+
+    embed = verbs.add_parser("embed", help="try an endpoint with a text")
+    embed.add_argument("text")
+    embed.add_argument("--url", default="http://127.0.0.1:8080", help="default: %(default)s")
+    embed.set_defaults(run=_embed)
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    environment = dict(os.environ)
+    for flag, name in _FLAGS.items():
+        if (value := getattr(options, flag)) is not None:
+            environment[PREFIX + name] = value
+    settings = Settings.from_environment(environment)
+    # Not at the top: `check` and `embed` need no server.
+    from proxy_app.server import serve
+
+    try:
+        serve(settings)
+    except OSError as error:
+        raise OSError(
+            f"cannot listen on {settings.bind}:{settings.port}: {error.strerror or error}; "
+            "choose another with --port or EMBEDRACK_PORT"
+        ) from None
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    if options.list:
+        for entry in fields(Settings):
+            choices = entry.metadata["choices"]
+            told = ", ".join(filter(None, [entry.metadata["help"], " | ".join(choices)]))
+            print(f"{PREFIX + entry.name.upper():36} {entry.default!s:24} {told}")
+        return 0
+    settings = Settings.from_environment(os.environ)
+    for entry in fields(Settings):
+        value = getattr(settings, entry.name)
+        if value != entry.default:
+            print(f"{PREFIX + entry.name.upper()}={value!r}")
+    print("settings are well; not named here: the defaults (`embedrack check --list`)")
+    return 0
+
+
+def _embed(options: argparse.Namespace) -> int:
+    url = options.url.rstrip("/") + "/embed"
+    request = urllib.request.Request(
+        url,
+        data=json.dumps({"inputs": [options.text]}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    started = time.perf_counter()
+    try:
+        with urllib.request.urlopen(request, timeout=90) as response:
+            [vector] = json.load(response)
+            cache = response.headers.get("X-Cache", "not told")
+    except urllib.error.HTTPError as error:
+        told = error.read(2000).decode("utf-8", "replace")
+        print(f"embedrack: {url} answered {error.code}: {told}", file=sys.stderr)
+        return 1
+    except (urllib.error.URLError, ValueError, TypeError) as error:
+        reason = getattr(error, "reason", error)
+        print(f"embedrack: no embedding from {url}: {reason}; is it --url's?", file=sys.stderr)
+        return 1
+    milliseconds = (time.perf_counter() - started) * 1000
+    first = ", ".join(f"{number:.6f}" for number in vector[:4])
+    print(f"dimension {len(vector)}   [{first}, …]   cache: {cache}   {milliseconds:.1f} ms")
+    return 0

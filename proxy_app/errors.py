@@ -1,0 +1,63 @@
+"""The one error of the proxy; a dialect turns it into its own JSON shape.
+
+The kinds are TEI's own (``router/src/lib.rs`` and the end of ``router/src/http/server.rs`` at
+v1.9.3), so that a client sees the same word and status whoever refused it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Kind(Enum):
+    """TEI's kinds of error; the value is the word on the wire."""
+
+    EMPTY = "Empty"
+    VALIDATION = "Validation"
+    TOKENIZER = "Tokenizer"
+    BACKEND = "Backend"
+    OVERLOADED = "Overloaded"
+    UNHEALTHY = "Unhealthy"
+
+
+STATUS = {
+    Kind.EMPTY: 400,
+    Kind.VALIDATION: 422,
+    Kind.TOKENIZER: 422,
+    Kind.BACKEND: 424,
+    Kind.OVERLOADED: 429,
+    Kind.UNHEALTHY: 503,
+}
+
+
+class EmbedError(Exception):
+    """Why a request gets no embeddings.
+
+    ``message`` is for the caller and never holds a text of anyone's. ``status`` is the kind's
+    own unless given. ``retry_after`` is in seconds; overload and absence carry one by default.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.status = STATUS[kind] if status is None else status
+        if retry_after is None and kind in (Kind.OVERLOADED, Kind.UNHEALTHY):
+            retry_after = "1"
+        self.retry_after = retry_after
+
+    @property
+    def concerns_inputs(self) -> bool:
+        """Whether the inputs themselves were refused, so that other inputs may do better."""
+        return 400 <= self.status < 500 and self.status not in (401, 403, 404, 408, 429)
+
+
+class ModelChangedError(Exception):
+    """The upstream serves another model than the one a request was keyed for."""

@@ -1,0 +1,139 @@
+"""One flight per key and worker: who asks for a key under way waits for the one that flies.
+
+A flight is worked on by a crew, a task of its own that belongs to no request, so that a client that
+goes away takes nobody's embedding with it. When nobody waits for any flight of a crew, the crew is
+cancelled. A flight always ends: with a vector, with an error, or cancelled with its crew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any
+
+from proxy_app.keys import Item
+
+
+class Flight:
+    """One key under way. ``landed`` gets the vector.
+
+    ``hit`` tells whether the store had it; else ``trace`` has the upstream's reply headers.
+    """
+
+    __slots__ = ("crew", "hit", "item", "key", "landed", "owner", "trace", "waiters")
+
+    def __init__(self, key: bytes, item: Item, owner: object) -> None:
+        self.key = key
+        self.item = item
+        self.owner = owner
+        self.waiters = 0
+        self.hit = False
+        self.trace: Mapping[str, str] | None = None
+        self.crew: Crew | None = None
+        self.landed: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+
+class Crew:
+    """A task and the flights that it works for."""
+
+    __slots__ = ("flights", "task")
+
+    def __init__(self, flights: list[Flight], task: asyncio.Task[None]) -> None:
+        self.flights = flights
+        self.task = task
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody still waits for one of its flights."""
+        return any(f.waiters and not f.landed.done() for f in self.flights if f.crew is self)
+
+
+class Flights:
+    """The flights of one worker, by key."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[bytes, Flight] = {}
+        self._crews: set[Crew] = set()
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __repr__(self) -> str:
+        waiters = sum(flight.waiters for flight in self._by_key.values())
+        return f"<Flights flights={len(self)} waiters={waiters} crews={len(self._crews)}>"
+
+    def board(self, key: bytes, item: Item, owner: object) -> Flight:
+        """Join the key's flight, or make one that ``owner`` has to launch; counts a waiter."""
+        flight = self._by_key.get(key)
+        if flight is None:
+            flight = self._by_key[key] = Flight(key, item, owner)
+        flight.waiters += 1
+        return flight
+
+    def leave(self, flights: Iterable[Flight]) -> None:
+        """Stop waiting; crews that nobody waits for any more are cancelled."""
+        crews = set()
+        for flight in flights:
+            flight.waiters -= 1
+            if not flight.waiters and not flight.landed.done():
+                if flight.crew is None:
+                    self.drop(flight)
+                else:
+                    crews.add(flight.crew)
+        for crew in crews:
+            if not crew.is_wanted:
+                self._dismiss(crew)
+
+    def launch(
+        self, flights: list[Flight], work: Callable[[list[Flight]], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Start ``work(flights)`` as their crew; flights it leaves in the air end with it."""
+        task = asyncio.get_running_loop().create_task(work(flights))
+        crew = Crew(flights, task)
+        for flight in flights:
+            flight.crew = crew
+        self._crews.add(crew)
+        task.add_done_callback(lambda _: self._disband(crew))
+
+    def land(self, flight: Flight, vector: bytes) -> None:
+        """End the flight with its vector."""
+        self._end(flight)
+        if not flight.landed.done():
+            flight.landed.set_result(vector)
+
+    def crash(self, flight: Flight, error: BaseException) -> None:
+        """End the flight with an error."""
+        self._end(flight)
+        if not flight.landed.done():
+            flight.landed.set_exception(error)
+            flight.landed.exception()  # seen: perhaps nobody waits, and that is no fault
+
+    def drop(self, flight: Flight) -> None:
+        """End a flight that nobody waits for."""
+        self._end(flight)
+        flight.landed.cancel()
+
+    async def close(self) -> None:
+        """Cancel all crews and wait until they are gone."""
+        crews = list(self._crews)
+        for crew in crews:
+            self._dismiss(crew)
+        await asyncio.gather(*(crew.task for crew in crews), return_exceptions=True)
+
+    def _end(self, flight: Flight) -> None:
+        if self._by_key.get(flight.key) is flight:
+            del self._by_key[flight.key]
+
+    def _dismiss(self, crew: Crew) -> None:
+        # The flights go first: whoever asks for such a key from now on must not join a dying crew.
+        for flight in crew.flights:
+            if flight.crew is crew:
+                self.drop(flight)
+        crew.task.cancel()
+
+    def _disband(self, crew: Crew) -> None:
+        self._crews.discard(crew)
+        error = None if crew.task.cancelled() else crew.task.exception()
+        for flight in crew.flights:
+            if flight.crew is crew and not flight.landed.done():
+                self.crash(flight, error or RuntimeError("a crew left its flight in the air"))

@@ -1,0 +1,181 @@
+"""What the upstream serves: read from TEI's ``/info``, watched, and made into the namespace.
+
+An ``/embed`` reply names no model, so nothing in it tells that TEI came back with another one. A
+process cannot change behind an open connection, though: whenever a connection to the upstream was
+made since ``/info`` was last read, it is read again before a reply is filed (``confirm``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from proxy_app import vectors
+from proxy_app.errors import EmbedError, Kind
+from proxy_app.settings import Settings
+from proxy_app.upstream import Upstream
+
+log = logging.getLogger("embedrack")
+
+#: Seconds between two looks at the upstream.
+POLL = 2.0
+
+#: The fields of /info that change a vector (the others are limits and names).
+_MARKS = ("model_id", "model_sha", "model_dtype", "model_type", "max_input_length", "version")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One model as served: what keys, splitting and the store need of it.
+
+    ``dimension`` is in numbers, ``max_batch`` and ``permits`` in inputs.
+    """
+
+    info: dict[str, Any]
+    namespace: str
+    dimension: int
+
+    def is_same_model(self, other: Identity | None) -> bool:
+        """Tell whether both give the same vectors; limits may differ."""
+        return (
+            other is not None
+            and other.namespace == self.namespace
+            and other.dimension == self.dimension
+        )
+
+    @property
+    def auto_truncate(self) -> bool:
+        """What an unset ``truncate`` means."""
+        return bool(self.info.get("auto_truncate", False))
+
+    @property
+    def max_batch(self) -> int:
+        """How many inputs the upstream takes in one request."""
+        return int(self.info.get("max_client_batch_size") or 32)
+
+    @property
+    def permits(self) -> int:
+        """How many inputs one instance holds before it answers 429."""
+        return int(self.info.get("max_concurrent_requests") or 512)
+
+    def collection(self, prefix: str) -> str:
+        """Name the store's collection: readable, and of this namespace and dimension alone."""
+        model = str(self.info.get("model_id", "")).rstrip("/").rsplit("/", 1)[-1]
+        slug = re.sub(r"[^A-Za-z0-9._]+", "-", model)[:48].strip("-.") or "model"
+        mark = hashlib.sha256(f"{self.dimension} {self.namespace}".encode()).hexdigest()[:16]
+        return f"{prefix}-{slug}-{mark}"
+
+
+def namespace_of(info: dict[str, Any], word: str) -> str:
+    """Name the model: the operator's word and every field of ``/info`` that changes a vector."""
+    marks = {name: info.get(name) for name in _MARKS}
+    return orjson.dumps([word, marks], option=orjson.OPT_SORT_KEYS).decode()
+
+
+class Model:
+    """The upstream's present identity, or why there is none."""
+
+    def __init__(self, settings: Settings, upstream: Upstream) -> None:
+        self._settings = settings
+        self._upstream = upstream
+        self._identity: Identity | None = None
+        self._confirmed = -1
+        self._lock = asyncio.Lock()
+        self.healthy = False
+        self.problem = "the upstream has not been asked yet"
+
+    @property
+    def identity(self) -> Identity | None:
+        """The identity last seen; it stays while the upstream is away, so hits are answered."""
+        return self._identity
+
+    def require(self) -> Identity:
+        """Return the identity, or raise EmbedError (Unhealthy) with the reason."""
+        if self._identity is None:
+            raise EmbedError(Kind.UNHEALTHY, f"no model yet: {self.problem}")
+        return self._identity
+
+    async def confirm(self, identity: Identity) -> bool:
+        """Tell whether replies over all connections made so far came from ``identity``.
+
+        Raises EmbedError where the upstream cannot be asked.
+        """
+        needed = self._upstream.connections
+        while self._confirmed < needed:
+            async with self._lock:
+                if self._confirmed < needed:
+                    await self._read()
+        return identity.is_same_model(self._identity)
+
+    async def watch(self) -> None:
+        """Look at the upstream for ever; run as a task."""
+        while True:
+            await self.look()
+            await asyncio.sleep(POLL if self._identity else POLL / 8)
+
+    async def look(self) -> None:
+        """Read the model and its health once; failures become ``problem``."""
+        try:
+            async with self._lock:
+                await self._read()
+            reply = await self._upstream.probe("GET", "/health")
+            problem = "" if reply.status == 200 else f"the upstream's /health says {reply.status}"
+        except EmbedError as error:
+            problem = error.message
+        if problem != self.problem:
+            if problem:
+                log.warning("upstream: %s", problem)
+            else:
+                log.info("upstream: healthy")
+        self.problem = problem
+        self.healthy = not problem
+
+    async def _read(self) -> None:
+        count = self._upstream.connections
+        reply = await self._upstream.probe("GET", "/info")
+        if reply.status != 200:
+            raise reply.error()
+        try:
+            info = orjson.loads(reply.body)
+        except orjson.JSONDecodeError:
+            info = None
+        if not isinstance(info, dict) or "model_id" not in info:
+            raise EmbedError(
+                Kind.BACKEND,
+                "the upstream's /info is not TEI's; does EMBEDRACK_UPSTREAM_URL lead to a TEI?",
+            )
+        former = self._identity
+        namespace = namespace_of(info, self._settings.namespace)
+        if former is None or former.namespace != namespace:
+            self._identity = Identity(info, namespace, await self._measure())
+            log.info(
+                "model: %s, dimension %d, collection %s",
+                info["model_id"],
+                self._identity.dimension,
+                self._identity.collection(self._settings.qdrant_collection),
+            )
+        elif former.info != info:
+            # limits may change without a change of the model
+            self._identity = Identity(info, namespace, former.dimension)
+        self._confirmed = count
+
+    async def _measure(self) -> int:
+        """Embed a word to learn the dimension, which ``/info`` does not tell."""
+        reply = await self._upstream.probe("POST", "/embed", b'{"inputs":"dimension"}')
+        if reply.status != 200:
+            raise reply.error()
+        [vector] = vectors.cut(reply.body, 1, 0)
+        dimension = vectors.dimension_of(vector)
+        if self._settings.dimension not in (0, dimension):
+            raise EmbedError(
+                Kind.BACKEND,
+                f"EMBEDRACK_DIMENSION is {self._settings.dimension}, but the model's vectors "
+                f"have {dimension} numbers; correct one of them",
+            )
+        return dimension

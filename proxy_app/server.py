@@ -1,0 +1,130 @@
+"""gunicorn around the application: workers, sockets, signals."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp.worker
+from aiohttp import web
+from gunicorn import glogging
+from gunicorn.app.base import BaseApplication
+
+from proxy_app import logs
+from proxy_app.settings import Settings
+
+#: Connections that may wait to be accepted; aiohttp alone would leave 128.
+BACKLOG = 2048
+
+
+class Worker(aiohttp.worker.GunicornUVLoopWebWorker):
+    """aiohttp's worker with our backlog.
+
+    aiohttp listens again with a backlog of 128 on every socket that it is given, which loses
+    connections while workers restart under load; the first heartbeat comes after that.
+    """
+
+    _listens = False
+
+    def notify(self) -> None:
+        """Send a heartbeat."""
+        super().notify()
+        if self.booted and not self._listens:
+            self._listens = True
+            for listener in self.sockets:
+                listener.listen(BACKLOG)
+
+
+class Logger(glogging.Logger):
+    """gunicorn's own messages, by way of the program's log."""
+
+    def setup(self, cfg: Any) -> None:
+        """Leave handlers and formats to the root logger."""
+        self.error_log.handlers = []
+        self.error_log.propagate = True
+        self.error_log.setLevel("WARNING")
+
+
+class Server(BaseApplication):
+    """The program that ``embedrack serve`` runs until a signal ends it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics_dir = tempfile.mkdtemp(prefix="embedrack-metrics-")
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = self._metrics_dir
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Set what gunicorn is to do."""
+        settings = self._settings
+        host = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
+        for name, value in {
+            "bind": f"{host}:{settings.port}",
+            "workers": settings.worker_count,
+            "worker_class": Worker,
+            "logger_class": Logger,
+            "backlog": BACKLOG,
+            "timeout": 60,
+            "graceful_timeout": 30,
+            "worker_tmp_dir": self._metrics_dir,
+            "control_socket_disable": True,
+            "proc_name": "embedrack",
+            "child_exit": _child_exit,
+            "on_exit": self._on_exit,
+        }.items():
+            self.cfg.set(name, value)
+
+    def load(  # type: ignore[override]  # aiohttp's worker wants no WSGI, but this
+        self,
+    ) -> Callable[[], Awaitable[web.AppRunner]]:
+        """Return what each worker calls once it has its event loop."""
+        settings = self._settings
+
+        async def make() -> web.AppRunner:
+            # Not earlier: the metrics' files are the worker's own.
+            from proxy_app.app import runner
+
+            return await runner(settings)
+
+        return make
+
+    def _on_exit(self, _: object) -> None:
+        shutil.rmtree(self._metrics_dir, ignore_errors=True)
+
+
+def _child_exit(_: object, worker: Any) -> None:
+    # Not at the top: importing it settles whether the metrics are of several processes.
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def refuse_used_port(settings: Settings) -> None:
+    """Raise OSError where the address cannot be listened on; a socket of systemd's is not ours."""
+    if "LISTEN_FDS" in os.environ:
+        return
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        settings.bind, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal ends it; gunicorn exits the process."""
+    logs.configure(settings)
+    refuse_used_port(settings)
+    if not settings.qdrant_url:
+        logs.log.warning(
+            "no Qdrant (EMBEDRACK_QDRANT_URL is empty): L1 alone, not shared, not kept"
+        )
+    if settings.hash_function == "md5":
+        logs.log.warning(
+            "EMBEDRACK_HASH_FUNCTION is md5: texts that collide can be made; use sha256"
+        )
+    Server(settings).run()

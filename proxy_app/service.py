@@ -1,0 +1,305 @@
+"""The rules: from inputs to embeddings, by way of L1, flights, L2 and the upstream.
+
+All or nothing: an answer has one embedding per input, in order, or there is an error. Nothing here
+knows HTTP or a dialect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from proxy_app.errors import EmbedError, Kind, ModelChangedError
+from proxy_app.flights import Flight, Flights
+from proxy_app.instances import Instances
+from proxy_app.keys import Item, Keyer, Params
+from proxy_app.memory import Memory
+from proxy_app.metrics import INPUTS, STAGE_SECONDS, UPSTREAM_ERRORS
+from proxy_app.model import Identity, Model
+from proxy_app.permits import Permits
+from proxy_app.settings import Settings
+from proxy_app.store import Store
+from proxy_app.upstream import Load, Upstream, encode, split
+from proxy_app.writes import Writes
+
+#: A request is spread over all instances, but not into batches smaller than this.
+SMALLEST_SHARE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """A request's fields as its dialect read them; None is unset."""
+
+    truncate: bool | None = None
+    left: bool = False
+    normalize: bool = True
+    dimensions: int | None = None
+    prompt_name: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Trip:
+    """One request under way: what its crews report back. Times are seconds."""
+
+    identity: Identity
+    params: Params
+    l2_seconds: float = 0.0
+    upstream_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Answer:
+    """The raw JSON of one embedding per input, and where they came from.
+
+    ``headers`` are TEI's own, of every batch that took part.
+    """
+
+    vectors: list[bytes]
+    hits: int = 0
+    misses: int = 0
+    l2_seconds: float = 0.0
+    upstream_seconds: float = 0.0
+    headers: list[Mapping[str, str]] = field(default_factory=list)
+
+
+class _RefusedError(Exception):
+    """A batch was refused for its inputs, which concerns the request that formed it."""
+
+    def __init__(self, owner: Trip, error: EmbedError) -> None:
+        super().__init__(error.message)
+        self.owner = owner
+        self.error = error
+
+
+class Service:
+    """One worker's service over its own L1 and flights, and everybody's L2 and upstream."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        model: Model,
+        upstream: Upstream,
+        instances: Instances,
+        permits: Permits,
+        store: Store | None,
+        writes: Writes | None,
+    ) -> None:
+        self._hash = settings.hash_function
+        self._model = model
+        self._upstream = upstream
+        self._instances = instances
+        self._store = store
+        self._writes = writes
+        self._permits = permits
+        self._keyers: dict[str, Keyer] = {}
+        self.memory = Memory(settings.memory_bytes)
+        self.flights = Flights()
+
+    async def embed(self, items: list[Item], options: Options) -> Answer:
+        """Embed the items (at least one) in order; raises EmbedError."""
+        for _ in range(3):
+            try:
+                return await self._embed(items, options, self._model.require())
+            except ModelChangedError:
+                continue  # keyed for a model that is gone: once more for the present one
+        raise EmbedError(Kind.UNHEALTHY, "the upstream's model keeps changing")
+
+    async def _embed(self, items: list[Item], options: Options, identity: Identity) -> Answer:
+        params = effective(options, identity)
+        keyer = self._keyer(identity.namespace)
+        prefix = keyer.prefix(params)
+        keys = [keyer.key(prefix, item) for item in items]
+        cached = [self.memory.get(key) for key in keys]
+        if None not in cached:
+            INPUTS["hit_l1"].inc(len(keys))
+            return Answer([vector for vector in cached if vector is not None], hits=len(keys))
+        missing = {
+            key: item
+            for key, item, vector in zip(keys, items, cached, strict=True)
+            if vector is None
+        }
+        trip = Trip(identity, params)
+        flown = await self._fly(trip, missing)
+        return self._assemble(trip, keys, cached, flown)
+
+    def _assemble(
+        self,
+        trip: Trip,
+        keys: list[bytes],
+        cached: list[bytes | None],
+        flown: dict[bytes, Flight],
+    ) -> Answer:
+        vectors = [
+            flown[key].landed.result() if vector is None else vector
+            for key, vector in zip(keys, cached, strict=True)
+        ]
+        misses = sum(
+            1
+            for key, vector in zip(keys, cached, strict=True)
+            if vector is None and not flown[key].hit
+        )
+        from_memory = sum(vector is not None for vector in cached)
+        INPUTS["hit_l1"].inc(from_memory)
+        INPUTS["hit_l2"].inc(len(keys) - from_memory - misses)
+        INPUTS["miss"].inc(misses)
+        traces = {id(f.trace): f.trace for f in flown.values() if f.trace is not None}
+        return Answer(
+            vectors,
+            hits=len(keys) - misses,
+            misses=misses,
+            l2_seconds=trip.l2_seconds,
+            upstream_seconds=trip.upstream_seconds,
+            headers=list(traces.values()),
+        )
+
+    async def _fly(self, trip: Trip, missing: dict[bytes, Item]) -> dict[bytes, Flight]:
+        """Land a flight for every key, our own or somebody's; raises the first one's error."""
+        landed: dict[bytes, Flight] = {}
+        while missing:
+            boarded = [self.flights.board(key, item, trip) for key, item in missing.items()]
+            try:
+                own = [flight for flight in boarded if flight.owner is trip and not flight.crew]
+                if own:
+                    self.flights.launch(own, self._look_up)
+                refused = await self._wait(boarded, trip)
+            finally:
+                self.flights.leave(boarded)
+            landed.update((f.key, f) for f in boarded if f.key not in refused)
+            missing = {key: item for key, item in missing.items() if key in refused}
+        return landed
+
+    async def _wait(self, boarded: list[Flight], trip: Trip) -> set[bytes]:
+        """Wait for all flights; returns the keys refused for others, raises what concerns us."""
+        pending = {flight.landed for flight in boarded}
+        while pending:
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+            refused = first_errors(boarded, trip)
+        return refused
+
+    async def _look_up(self, flights: list[Flight]) -> None:
+        """Crew of a request's new flights: land what the store has, send the rest upstream."""
+        trip = flights[0].owner
+        assert isinstance(trip, Trip)
+        if self._store is not None and not trip.params.dimensions:
+            started = time.perf_counter()
+            found = await self._store.fetch(trip.identity, [f.key for f in flights])
+            trip.l2_seconds = time.perf_counter() - started
+            STAGE_SECONDS["l2"].observe(trip.l2_seconds)
+            for flight in flights:
+                if (vector := found.get(flight.key)) is not None:
+                    flight.hit = True
+                    self.memory.put(flight.key, vector)
+                    self.flights.land(flight, vector)
+        left = []
+        for flight in flights:
+            if not flight.landed.done():
+                if flight.waiters:
+                    left.append(flight)
+                else:
+                    self.flights.drop(flight)
+        if left:
+            self._send(left, trip)
+
+    def _send(self, flights: list[Flight], trip: Trip) -> None:
+        """Split flights into batches for all instances, each with a crew of its own."""
+        try:
+            self._permits.refuse_overload(len(flights))
+        except EmbedError as error:
+            for flight in flights:
+                self.flights.crash(flight, error)
+            return
+        by_key = {flight.key: flight for flight in flights}
+        loads = [Load(f.key, f.item, encode(f.item)) for f in flights]
+        most = share(len(loads), self._instances.count, trip.identity.max_batch)
+        for batch in split(loads, min(most, self._permits.total), self._upstream.payload_limit):
+            crew = [by_key[load.key] for load in batch]
+            self.flights.launch(crew, partial(self._compute, trip, batch))
+
+    async def _compute(self, trip: Trip, batch: list[Load], flights: list[Flight]) -> None:
+        """Crew of one batch: embed it, check that the model is still the same, keep and land."""
+        try:
+            async with self._permits.hold(len(batch)):
+                started = time.perf_counter()
+                dimension = trip.params.dimensions or trip.identity.dimension
+                result = await self._upstream.embed(batch, trip.params, dimension)
+                seconds = time.perf_counter() - started
+            if not await self._model.confirm(trip.identity):
+                raise ModelChangedError
+        except EmbedError as error:
+            UPSTREAM_ERRORS[error.kind.value].inc()
+            raise (_RefusedError(trip, error) if error.concerns_inputs else error) from None
+        trip.upstream_seconds = max(trip.upstream_seconds, seconds)
+        STAGE_SECONDS["upstream"].observe(seconds)
+        for flight, outcome in zip(flights, result.outcomes, strict=True):
+            if isinstance(outcome, EmbedError):
+                UPSTREAM_ERRORS[outcome.kind.value].inc()
+                self.flights.crash(flight, _RefusedError(trip, outcome))
+                continue
+            flight.trace = result.headers
+            self._keep(trip, flight.key, outcome)
+            self.flights.land(flight, outcome)
+
+    def _keep(self, trip: Trip, key: bytes, vector: bytes) -> None:
+        self.memory.put(key, vector)
+        if self._writes is not None and self._store is not None and not trip.params.dimensions:
+            self._writes.put(self._store.collection(trip.identity), key, vector)
+
+    def _keyer(self, namespace: str) -> Keyer:
+        if namespace not in self._keyers:
+            self._keyers = {namespace: Keyer(namespace, self._hash)}
+        return self._keyers[namespace]
+
+
+def effective(options: Options, identity: Identity) -> Params:
+    """Fill in what the server would, so that equal vectors share a key.
+
+    Raises EmbedError for dimensions that no vector of the model has.
+    """
+    dimensions = options.dimensions
+    if dimensions == 0:
+        raise EmbedError(Kind.VALIDATION, "Input validation error: `dimensions` should be positive")
+    if dimensions is not None and dimensions > identity.dimension:
+        raise EmbedError(
+            Kind.VALIDATION,
+            "Input validation error: `dimensions` should be smaller than the maximum embedding "
+            "dimension.",
+        )
+    truncate = identity.auto_truncate if options.truncate is None else options.truncate
+    return Params(
+        normalize=options.normalize,
+        truncate=truncate,
+        left=options.left and truncate,
+        dimensions=0 if dimensions in (None, identity.dimension) else dimensions,
+        prompt_name=options.prompt_name,
+    )
+
+
+def share(count: int, instances: int, most: int) -> int:
+    """Return the batch size that gives every instance a part of ``count`` inputs."""
+    return min(most, max(SMALLEST_SHARE, math.ceil(count / instances)))
+
+
+def first_errors(flights: Iterable[Flight], trip: Trip) -> set[bytes]:
+    """Raise the error of the first flight that failed, if any.
+
+    Returns the keys of flights that were refused for the inputs of other requests: ours deserve a
+    try of their own.
+    """
+    refused = set()
+    for flight in flights:
+        if not flight.landed.done():
+            continue
+        if flight.landed.cancelled():
+            raise EmbedError(Kind.UNHEALTHY, "the proxy is shutting down")
+        error = flight.landed.exception()
+        if isinstance(error, _RefusedError):
+            if error.owner is trip:
+                raise error.error
+            refused.add(flight.key)
+        elif error is not None:
+            raise error
+    return refused

@@ -1,0 +1,253 @@
+"""L2: Qdrant as a key-value store of embeddings, shared by all workers and hosts.
+
+Plain REST through aiohttp, with the vectors cut out of replies as raw text. Nothing here fails a
+request: a store that is away, slow, or wrong makes misses, and each is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import aiohttp
+import msgspec
+import orjson
+
+from proxy_app import vectors
+from proxy_app.keys import point_id
+from proxy_app.metrics import STORE_ERRORS
+from proxy_app.model import Identity
+from proxy_app.settings import Settings
+
+log = logging.getLogger("embedrack")
+
+#: Points in one look-up; larger requests look up side by side.
+LOOKUP_POINTS = 64
+#: Failures in a row after which look-ups pause, and for how many seconds.
+PATIENCE = 3
+PAUSE = 1.0
+#: Seconds for anything that is no look-up.
+ADMIN_TIMEOUT = 10.0
+
+
+class StoreError(Exception):
+    """A call to Qdrant failed; ``status`` is 0 where no reply came."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Point(msgspec.Struct):
+    id: str
+    vector: msgspec.Raw
+
+
+class _Points(msgspec.Struct):
+    result: list[_Point]
+
+
+_points = msgspec.json.Decoder(_Points)
+
+
+class Store:
+    """One Qdrant server. ``problem`` is empty while it answers as it should."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.qdrant_url
+        self._budget = settings.store_timeout
+        self._prefix = settings.qdrant_collection
+        self._api_key = settings.qdrant_api_key
+        self._prepared: set[str] = set()
+        self._current = ""
+        self._failures = 0
+        self._paused_until = 0.0
+        self.problem = "Qdrant has not been asked yet"
+        headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
+        if settings.qdrant_api_key:
+            headers["api-key"] = settings.qdrant_api_key
+        # The server closes an idle connection after 5 s by default; ours go before that.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
+            headers=headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    def collection(self, identity: Identity) -> str:
+        """Name the collection of a model."""
+        return identity.collection(self._prefix)
+
+    def is_prepared(self, identity: Identity) -> bool:
+        """Tell whether the model's collection is known to exist and to be exact."""
+        return self.collection(identity) in self._prepared
+
+    async def fetch(self, identity: Identity, keys: list[bytes]) -> dict[bytes, bytes]:
+        """Look up keys; what is absent, late or wrong is missing from the result."""
+        if not self.is_prepared(identity) or time.monotonic() < self._paused_until:
+            STORE_ERRORS["skipped"].inc()
+            return {}
+        parts = [keys[i : i + LOOKUP_POINTS] for i in range(0, len(keys), LOOKUP_POINTS)]
+        budget = self._budget + 0.001 * len(keys)
+        found: dict[bytes, bytes] = {}
+        for part in await asyncio.gather(*(self._look_up(identity, p, budget) for p in parts)):
+            found.update(part)
+        return found
+
+    async def write(self, collection: str, points: list[tuple[str, bytes]], written: int) -> None:
+        """Upsert raw vectors with the time (Unix seconds) for ageing; StoreError where refused.
+
+        Nothing is written into a collection that is not known to be exact. The present model's
+        may become so (status 0: try again); another's will not (410).
+        """
+        if collection not in self._prepared:
+            waits = collection == self._current or not self._current
+            raise StoreError(f"collection {collection} is not prepared", 0 if waits else 410)
+        tail = b',"payload":{"t":%d}}' % written
+        body = b",".join(
+            b'{"id":"%b","vector":%b%b' % (point.encode(), vector, tail) for point, vector in points
+        )
+        try:
+            await self._call(
+                "PUT",
+                f"/collections/{collection}/points?wait=false",
+                b'{"points":[' + body + b"]}",
+                ADMIN_TIMEOUT,
+            )
+        except StoreError as error:
+            if error.status == 404:
+                self._prepared.discard(collection)
+            else:
+                self.report(f"a write failed: {error}")
+            raise
+
+    async def prepare(self, identity: Identity) -> None:
+        """Make sure that the model's collection exists and keeps float32 as they are.
+
+        Raises StoreError with what is wrong.
+        """
+        name = self._current = self.collection(identity)
+        path = f"/collections/{name}"
+        try:
+            reply = await self._call("GET", path, None, ADMIN_TIMEOUT)
+        except StoreError as error:
+            if error.status != 404:
+                raise
+            await self._create(path, identity.dimension)
+            reply = await self._call("GET", path, None, ADMIN_TIMEOUT)
+        refuse_inexact(name, reply, identity.dimension)
+        self._prepared.add(name)
+
+    async def ask(self) -> None:
+        """Ask whether Qdrant is ready; StoreError where not."""
+        await self._call("GET", "/readyz", None, ADMIN_TIMEOUT)
+
+    async def _create(self, path: str, dimension: int) -> None:
+        """Create the collection: a key-value store, exact (Dot), without a vector index."""
+        body = {
+            "vectors": {"size": dimension, "distance": "Dot", "on_disk": True},
+            "hnsw_config": {"m": 0, "payload_m": 0},
+            "optimizers_config": {"indexing_threshold": 0},
+            "on_disk_payload": True,
+        }
+        index = {
+            "field_name": "t",
+            "field_schema": {"type": "integer", "lookup": False, "range": True},
+        }
+        try:
+            await self._call("PUT", path, orjson.dumps(body), ADMIN_TIMEOUT)
+        except StoreError as error:
+            if error.status != 409:  # another worker was first
+                raise
+        await self._call("PUT", path + "/index?wait=true", orjson.dumps(index), ADMIN_TIMEOUT)
+
+    async def _look_up(
+        self, identity: Identity, keys: list[bytes], budget: float
+    ) -> dict[bytes, bytes]:
+        by_id = {point_id(key): key for key in keys}
+        collection = self.collection(identity)
+        body = orjson.dumps({"ids": list(by_id), "with_vector": True, "with_payload": False})
+        try:
+            reply = await self._call("POST", f"/collections/{collection}/points", body, budget)
+            points = _points.decode(reply).result
+        except (StoreError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self._failed(collection, error)
+            return {}
+        self._failures = 0
+        found = {}
+        for point in points:
+            key = by_id.get(point.id)
+            vector = vectors.compact(bytes(point.vector))
+            if key is not None and vectors.is_vector(vector, identity.dimension):
+                found[key] = vector
+            else:
+                STORE_ERRORS["wrong"].inc()
+        return found
+
+    def _failed(self, collection: str, error: Exception) -> None:
+        STORE_ERRORS["read"].inc()
+        if isinstance(error, StoreError) and error.status == 404:
+            self._prepared.discard(collection)
+            return
+        self._failures += 1
+        self.report(f"a look-up failed: {error}")
+        if self._failures >= PATIENCE:
+            self._paused_until = time.monotonic() + PAUSE
+
+    def report(self, problem: str) -> None:
+        """Note the store's state and log its changes; "" is well."""
+        if bool(problem) != bool(self.problem):
+            if problem:
+                log.warning("store: %s; serving without it", problem)
+            else:
+                log.info("store: Qdrant answers")
+        self.problem = problem
+
+    async def _call(self, method: str, path: str, body: bytes | None, seconds: float) -> bytes:
+        try:
+            return await self._once(method, path, body, seconds)
+        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+            # A kept-alive connection that the server had closed; every call here may be repeated.
+            try:
+                return await self._once(method, path, body, seconds)
+            except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+                raise _store_error(error) from None
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            raise _store_error(error) from None
+
+    async def _once(self, method: str, path: str, body: bytes | None, seconds: float) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=seconds)
+        async with self._session.request(
+            method, self._url + path, data=body, timeout=timeout, allow_redirects=False
+        ) as response:
+            content = await response.read()
+            if response.status != 200:
+                text = content[:200].decode("utf-8", "replace")
+                raise StoreError(f"Qdrant answered {response.status}: {text}", response.status)
+            return content
+
+
+def refuse_inexact(name: str, reply: bytes, dimension: int) -> None:
+    """Raise StoreError where a collection would not give back the very float32 it was given."""
+    try:
+        params = orjson.loads(reply)["result"]["config"]["params"]["vectors"]
+        size, distance = params["size"], params["distance"]
+        datatype = params.get("datatype") or "float32"
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        raise StoreError(f"collection {name}: that is no collection of Qdrant's") from None
+    if (size, distance, datatype) != (dimension, "Dot", "float32"):
+        raise StoreError(
+            f"collection {name} has {size} numbers, {distance}, {datatype}; {dimension}, Dot, "
+            "float32 are needed: drop it, or set another EMBEDRACK_QDRANT_COLLECTION"
+        )
+
+
+def _store_error(error: Exception) -> StoreError:
+    if isinstance(error, asyncio.TimeoutError):
+        return StoreError("Qdrant did not answer in time")
+    return StoreError(f"Qdrant cannot be reached: {error or type(error).__name__}")

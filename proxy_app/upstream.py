@@ -1,0 +1,375 @@
+"""The upstream: TEI itself or a balancer over several, spoken to over HTTP.
+
+What is resent, and why never more: a batch whose connection broke before its reply began (or that
+got the balancer's 502) may have killed its instance. Its inputs become suspects: each is sent once
+more, alone, on a fresh connection, one after the other, so that only a guilty one can break its
+connection again. Such an input is refused for a minute. An instance may thus die unnoticed, and an
+input that kills instances costs two restarts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+import msgspec
+import orjson
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from proxy_app import vectors
+from proxy_app.errors import STATUS, EmbedError, Kind
+from proxy_app.keys import Item, Params
+from proxy_app.settings import Settings
+
+#: Seconds for which a suspect stays one, and a convicted input is refused.
+SUSPICION = 60.0
+
+_KINDS = {status: kind for kind, status in reversed(STATUS.items())}
+
+#: zlib costs up to ten times what the rest of a request does, so nothing is to be compressed.
+_HEADERS = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
+
+
+class BrokenError(Exception):
+    """The connection ended before a reply began, or the balancer said that it did."""
+
+
+class _TeiError(msgspec.Struct):
+    error: str
+    error_type: str
+
+
+_tei_error = msgspec.json.Decoder(_TeiError)
+_decoded = msgspec.json.Decoder(list[str])
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole reply of the upstream."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def error(self) -> EmbedError:
+        """Make the error that the caller gets: TEI's own words and status, where they are TEI's.
+
+        A success that should not have been one is a fault of the upstream.
+        """
+        status = self.status if self.status >= 400 else STATUS[Kind.BACKEND]
+        kind = _KINDS.get(status, Kind.UNHEALTHY if status >= 500 else Kind.VALIDATION)
+        try:
+            told = _tei_error.decode(self.body)
+            message = told.error
+            kind = next((k for k in Kind if k.value == told.error_type), kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            text = self.body[:200].decode("utf-8", "replace").strip()
+            message = f"the upstream answered {self.status}: {text or 'nothing'}"
+        return EmbedError(kind, message, status=status, retry_after=self.headers.get("Retry-After"))
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One input on its way: its key, and its JSON as it goes into a body."""
+
+    key: bytes
+    item: Item
+    json: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a batch: per input a vector or its error, and TEI's x-compute headers."""
+
+    outcomes: list[bytes | EmbedError]
+    headers: Mapping[str, str]
+
+
+def encode(item: Item) -> bytes:
+    """Write an input as JSON."""
+    return orjson.dumps(item)
+
+
+def split(loads: list[Load], most: int, payload_limit: int) -> list[list[Load]]:
+    """Split inputs, in order, into batches of at most ``most`` and about ``payload_limit`` bytes.
+
+    An input that is too large by itself gets a batch of its own.
+    """
+    batches: list[list[Load]] = []
+    size = 0
+    for load in loads:
+        cost = len(load.json) + 1
+        if not batches or len(batches[-1]) >= most or size + cost > payload_limit:
+            batches.append([])
+            size = 0
+        batches[-1].append(load)
+        size += cost
+    return batches
+
+
+def fields_of(params: Params) -> bytes:
+    """Write the end of a request's body: the fields after ``inputs``, all explicit."""
+    fields: dict[str, object] = {"normalize": params.normalize, "truncate": params.truncate}
+    if params.left:
+        fields["truncation_direction"] = "Left"
+    if params.dimensions:
+        fields["dimensions"] = params.dimensions
+    if params.prompt_name is not None:
+        fields["prompt_name"] = params.prompt_name
+    return orjson.dumps(fields)[1:]
+
+
+class Suspects:
+    """Inputs whose connection broke: how often, and until when that is remembered."""
+
+    def __init__(self) -> None:
+        self._breaks: dict[bytes, tuple[int, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._breaks)
+
+    def breaks(self, key: bytes) -> int:
+        """Return 0, 1 (a suspect) or 2 (convicted)."""
+        if not self._breaks:
+            return 0
+        count, until = self._breaks.get(key, (0, 0.0))
+        if count and time.monotonic() > until:
+            del self._breaks[key]
+            return 0
+        return count
+
+    def accuse(self, key: bytes) -> None:
+        """Remember one more break."""
+        now = time.monotonic()
+        for old in [k for k, (_, until) in self._breaks.items() if until < now]:
+            del self._breaks[old]
+        self._breaks[key] = (self.breaks(key) + 1, now + SUSPICION)
+
+    def clear(self, key: bytes) -> None:
+        """Forget: the input was embedded."""
+        self._breaks.pop(key, None)
+
+
+class Upstream:
+    """A client of one base URL. ``connections`` counts those that carried inputs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.upstream_url
+        self._payload_limit = settings.upstream_payload_limit
+        self._timeout = aiohttp.ClientTimeout(total=settings.upstream_timeout, sock_connect=5)
+        self._probe_timeout = aiohttp.ClientTimeout(total=min(10.0, settings.upstream_timeout))
+        self._headers = dict(_HEADERS)
+        if settings.upstream_api_key:
+            self._headers["Authorization"] = f"Bearer {settings.upstream_api_key}"
+        self.connections = 0
+        self.suspects = Suspects()
+        self._alone = asyncio.Lock()
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(self._count_connection)
+        # Kept-alive connections for batches, fresh ones for suspects and for probes.
+        self._kept = self._session(aiohttp.TCPConnector(limit=0, keepalive_timeout=60), trace)
+        self._fresh = self._session(aiohttp.TCPConnector(limit=0, force_close=True), trace)
+        self._probes = self._session(aiohttp.TCPConnector(limit=0, force_close=True), None)
+
+    @property
+    def payload_limit(self) -> int:
+        """Bytes of JSON inputs that a batch may hold, its other fields left room for."""
+        return self._payload_limit - 512
+
+    def url(self, path: str) -> str:
+        """Return the full URL of a path with its query."""
+        return self._url + path
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for session in (self._kept, self._fresh, self._probes):
+            await session.close()
+
+    async def forward(
+        self, method: str, url: URL, headers: CIMultiDict[str], body: bytes
+    ) -> tuple[int, CIMultiDictProxy[str], bytes]:
+        """Send somebody's request as it is, on a fresh connection, since it is not sent again.
+
+        Raises EmbedError, or BrokenError where no reply came.
+        """
+        if "Authorization" in self._headers:
+            headers.setdefault("Authorization", self._headers["Authorization"])
+        started = False
+        try:
+            async with self._probes.request(
+                method,
+                url,
+                headers=headers,
+                data=body or None,
+                timeout=self._timeout,
+                allow_redirects=False,
+                skip_auto_headers=("Accept-Encoding", "Content-Type", "User-Agent"),
+            ) as response:
+                started = True
+                return response.status, response.headers, await response.read()
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            raise failure(error, started, self._url) from None
+
+    async def probe(self, method: str, path: str, body: bytes | None = None) -> Reply:
+        """Ask about the upstream itself, on a connection of its own; raises EmbedError."""
+        try:
+            return await self._call(self._probes, method, path, body, self._probe_timeout)
+        except BrokenError as error:
+            raise EmbedError(Kind.UNHEALTHY, str(error)) from None
+
+    async def embed(self, batch: list[Load], params: Params, dimension: int) -> Result:
+        """Embed one batch (TEI's limits are the caller's to keep), resending as told above.
+
+        Raises EmbedError where the whole batch failed; an input that failed alone has its error
+        among the outcomes.
+        """
+        await self._refuse_unembeddable(batch)
+        tail = b"]," + fields_of(params)
+        if any(self.suspects.breaks(load.key) for load in batch):
+            return await self._embed_alone(batch, tail, dimension)
+        try:
+            return await self._post(self._kept, batch, tail, dimension)
+        except BrokenError:
+            for load in batch:
+                self.suspects.accuse(load.key)
+            return await self._embed_alone(batch, tail, dimension)
+
+    async def decode(self, lists: list[tuple[int, ...]]) -> list[str] | None:
+        """Return the text of each list of token ids, or None where the upstream cannot tell."""
+        body = orjson.dumps({"ids": lists, "skip_special_tokens": False})
+        try:
+            reply = await self._call(self._kept, "POST", "/decode", body, self._timeout)
+        except BrokenError as error:
+            raise EmbedError(Kind.UNHEALTHY, str(error)) from None
+        if reply.status in (404, 405):
+            return None
+        if reply.status != 200:
+            raise reply.error()
+        try:
+            texts = _decoded.decode(reply.body)
+        except (msgspec.DecodeError, RecursionError):
+            texts = []
+        if len(texts) != len(lists):
+            raise EmbedError(Kind.BACKEND, "the upstream's /decode sent no text per list of ids")
+        return texts
+
+    async def refuse_unknown_ids(self, lists: list[tuple[int, ...]]) -> None:
+        """Raise EmbedError (Validation) where ids decode to nothing, which would kill TEI."""
+        if lists and (texts := await self.decode(lists)) is not None and "" in texts:
+            raise EmbedError(
+                Kind.VALIDATION,
+                "Input validation error: these token ids are not of this model's vocabulary; "
+                "send text instead (with LangChain's OpenAIEmbeddings: "
+                "check_embedding_ctx_length=False)",
+            )
+
+    async def _refuse_unembeddable(self, batch: list[Load]) -> None:
+        for load in batch:
+            if len(load.json) > self.payload_limit:
+                raise EmbedError(
+                    Kind.VALIDATION,
+                    f"an input has {len(load.json)} bytes as JSON, and the upstream takes "
+                    f"{self.payload_limit} (its --payload-limit, EMBEDRACK_UPSTREAM_PAYLOAD_LIMIT)",
+                    status=413,
+                )
+            if self.suspects.breaks(load.key) > 1:
+                raise _convicted()
+        await self.refuse_unknown_ids(
+            [load.item for load in batch if not isinstance(load.item, str)]
+        )
+
+    async def _embed_alone(self, batch: list[Load], tail: bytes, dimension: int) -> Result:
+        """Send the inputs one by one; what failed has its error, the others their vectors."""
+        outcomes: list[bytes | EmbedError] = []
+        headers: Mapping[str, str] = {}
+        for load in batch:
+            try:
+                async with self._alone:
+                    result = await self._post(self._fresh, [load], tail, dimension)
+                self.suspects.clear(load.key)
+                outcomes += result.outcomes
+                headers = result.headers
+            except BrokenError:
+                self.suspects.accuse(load.key)
+                outcomes.append(_convicted())
+            except EmbedError as error:
+                outcomes.append(error)
+        return Result(outcomes, headers)
+
+    async def _post(
+        self, session: aiohttp.ClientSession, batch: list[Load], tail: bytes, dimension: int
+    ) -> Result:
+        body = b'{"inputs":[' + b",".join([load.json for load in batch]) + tail
+        reply = await self._call(session, "POST", "/embed", body, self._timeout)
+        if reply.status == 502:
+            raise BrokenError("the balancer answered 502")
+        if reply.status != 200:
+            raise reply.error()
+        outcomes: list[bytes | EmbedError] = []
+        outcomes += vectors.cut(reply.body, len(batch), dimension)
+        return Result(outcomes, reply.headers)
+
+    async def _call(
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        path: str,
+        body: bytes | None,
+        timeout: aiohttp.ClientTimeout,
+    ) -> Reply:
+        started = False
+        try:
+            async with session.request(
+                method,
+                self.url(path),
+                data=body,
+                headers=self._headers,
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                started = True
+                return Reply(response.status, response.headers, await response.read())
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            raise failure(error, started, self._url) from None
+
+    def _session(
+        self, connector: aiohttp.TCPConnector, trace: aiohttp.TraceConfig | None
+    ) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector,
+            trace_configs=[trace] if trace else [],
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
+
+    async def _count_connection(self, *_: object) -> None:
+        self.connections += 1
+
+
+def failure(error: Exception, started: bool, url: str) -> Exception:
+    """Say what a failed call means: BrokenError before the reply began, else EmbedError."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return EmbedError(
+            Kind.UNHEALTHY, f"the upstream at {url} cannot be reached: {error.strerror}"
+        )
+    if isinstance(error, asyncio.TimeoutError):
+        return EmbedError(Kind.UNHEALTHY, f"the upstream at {url} did not answer in time")
+    if started:
+        return EmbedError(Kind.UNHEALTHY, f"the upstream's reply broke off: {type(error).__name__}")
+    if isinstance(error, aiohttp.ClientConnectionError | ConnectionError):
+        return BrokenError(f"the upstream at {url} closed the connection without a reply")
+    return EmbedError(
+        Kind.BACKEND, f"the upstream at {url} does not speak HTTP: {type(error).__name__}"
+    )
+
+
+def _convicted() -> EmbedError:
+    return EmbedError(
+        Kind.BACKEND,
+        "this input broke two connections to the upstream, as one does that kills an instance; "
+        f"it is refused for {SUSPICION:.0f} s",
+    )

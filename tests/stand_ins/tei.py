@@ -1,0 +1,227 @@
+"""A stand-in for TEI: vectors out of a hash, at once, and every fault on request.
+
+``python -m tests.stand_ins.tei --dimension 1024`` runs it as a process of its own and prints its
+URL; tests run ``StandInTei`` in their own event loop and look at what it was asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+from collections import Counter, deque
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+#: Numbers whose text must survive: zero's sign, exponents, subnormals, the largest float32.
+ODD = [
+    b"-0.0",
+    b"1e-7",
+    b"1e-45",
+    b"1.1754942e-38",
+    b"-3.4028235e38",
+    b"0.0",
+    b"1.0",
+    b"16777216.0",
+]
+
+
+def vector_of(item: object, dimension: int, salt: str = "") -> bytes:
+    """Return the raw JSON of an item's vector: eight odd numbers, the rest out of its hash."""
+    digest = hashlib.sha256(salt.encode() + orjson.dumps(item)).digest()
+    start = digest[0]
+    numbers = [ODD[(start + i) % len(ODD)] for i in range(min(8, dimension))]
+    numbers += [b"0.%08d" % ((digest[i % 32] + 1) * 390625 + i * 7) for i in range(8, dimension)]
+    return b"[" + b",".join(numbers) + b"]"
+
+
+class StandInTei:
+    """The server; ``faults`` are used up one per /embed, ``deadly`` texts break connections."""
+
+    def __init__(self, dimension: int = 8, **info: object) -> None:
+        self.dimension = dimension
+        self.faults: deque[str] = deque()
+        self.deadly: set[str] = set()
+        self.slow: dict[str, float] = {}
+        self.calls: list[list[object]] = []
+        self.counts: Counter[str] = Counter()
+        self.cancelled = 0
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.salt = ""
+        self.delay = 0.0
+        self._cache: dict[bytes, bytes] = {}
+        self.info: dict[str, object] = {
+            "model_id": "stand/in",
+            "model_sha": None,
+            "model_dtype": "float32",
+            "served_model_name": "stand/in",
+            "model_type": {"embedding": {"pooling": "mean"}},
+            "max_concurrent_requests": 512,
+            "max_input_length": 256,
+            "max_batch_tokens": 16384,
+            "max_batch_requests": None,
+            "max_client_batch_size": 32,
+            "auto_truncate": True,
+            "tokenization_workers": 1,
+            "version": "1.9.3",
+            "sha": None,
+            "docker_label": None,
+        } | info
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=2_000_000)
+        app.add_routes(
+            [
+                web.get("/info", self._info),
+                web.get("/health", self._health),
+                web.post("/embed", self._embed),
+                web.post("/decode", self._decode),
+                web.post("/tokenize", self._echo),
+            ]
+        )
+        return app
+
+    async def _info(self, _: web.Request) -> web.Response:
+        self.counts["info"] += 1
+        return _json(self.info)
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.Response()
+
+    async def _echo(self, request: web.Request) -> web.Response:
+        return web.Response(
+            body=await request.read(),
+            headers={"x-told": request.headers.get("x-tell", ""), "x-path": request.path_qs},
+        )
+
+    async def _decode(self, request: web.Request) -> web.Response:
+        self.counts["decode"] += 1
+        ids = orjson.loads(await request.read())["ids"]
+        lists = ids if ids and isinstance(ids[0], list) else [ids]
+        return _json(["" if all(i >= 30522 for i in one) else "text" for one in lists])
+
+    async def _embed(self, request: web.Request) -> web.StreamResponse:
+        body = orjson.loads(await request.read())
+        inputs = body["inputs"] if isinstance(body["inputs"], list) else [body["inputs"]]
+        if inputs != ["dimension"]:
+            self.calls.append(inputs)
+        self.in_flight += len(inputs)
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            return await self._answer(request, body, inputs)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.in_flight -= len(inputs)
+
+    async def _answer(
+        self, request: web.Request, body: dict[str, Any], inputs: list[object]
+    ) -> web.StreamResponse:
+        texts = {text for text in inputs if isinstance(text, str)}
+        if self.deadly & texts:
+            return _hang_up(request)
+        await asyncio.sleep(self.delay + max((self.slow.get(t, 0.0) for t in texts), default=0.0))
+        if "too long" in texts and body.get("truncate") is False:
+            return _error("`inputs` must have less than 256 tokens. Given: 2002", "Validation", 422)
+        fault = self.faults.popleft() if self.faults and inputs != ["dimension"] else ""
+        if fault:
+            return await self._fault(request, fault, inputs, body)
+        return self._vectors(inputs, body)
+
+    def _vectors(self, inputs: list[object], body: dict[str, Any]) -> web.Response:
+        vectors = [self._vector(item, body) for item in inputs]
+        headers = {
+            "Content-Type": "application/json",
+            "x-compute-type": "gpu+optimized",
+            "x-compute-tokens": str(3 * len(inputs)),
+            "x-compute-time": "5",
+        }
+        return web.Response(body=b"[" + b",".join(vectors) + b"]", headers=headers)
+
+    def _vector(self, item: object, body: dict[str, Any]) -> bytes:
+        dimension = body.get("dimensions") or self.dimension
+        marks = orjson.dumps([item, body.get("normalize"), body.get("prompt_name")])
+        marks += self.salt.encode() + str(body.get("truncation_direction")).encode()
+        marks += str((body.get("truncate"), dimension)).encode()
+        if marks not in self._cache:
+            if len(self._cache) > 20_000:
+                self._cache.clear()
+            self._cache[marks] = vector_of(marks.decode(), dimension)
+        return self._cache[marks]
+
+    async def _fault(
+        self, request: web.Request, fault: str, inputs: list[object], body: dict[str, Any]
+    ) -> web.StreamResponse:
+        good = [vector_of(item, self.dimension) for item in inputs]
+        html = "<html>hello</html>"
+        match fault:
+            case "short":
+                return _raw(b"[" + b",".join(good[:-1]) + b"]")
+            case "null":
+                return _raw(b"[" + b",".join([*good[:-1], b"null"]) + b"]")
+            case "nan":
+                return _raw(b"[" + b",".join([*good[:-1], good[-1].rsplit(b",", 1)[0] + b",null]"]) + b"]")
+            case "huge":
+                spoiled = b"[1e39" + b",0.5" * (self.dimension - 1) + b"]"
+                return _raw(b"[" + b",".join([*good[:-1], spoiled]) + b"]")
+            case "dimension":
+                return _raw(b"[" + b",".join(b"[1.0,2.0]" for _ in inputs) + b"]")
+            case "html":
+                return web.Response(text=html, content_type="text/html")
+            case "cut":
+                return _raw((b"[" + b",".join(good) + b"]")[:-20])
+            case "overloaded":
+                return _error("Model is overloaded", "Overloaded", 429)
+            case "backend":
+                return _error("Backend error: out of memory", "Backend", 424)
+            case "502":
+                return web.Response(status=502, text=html, content_type="text/html")
+            case "close":
+                return _hang_up(request)
+            case "hang":
+                await asyncio.sleep(30)
+                return self._vectors(inputs, body)
+            case _:
+                raise ValueError(fault)
+
+
+def _hang_up(request: web.Request) -> web.Response:
+    assert request.transport is not None
+    request.transport.abort()  # type: ignore[attr-defined]
+    return web.Response()
+
+
+def _raw(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json")
+
+
+def _json(value: object) -> web.Response:
+    return _raw(orjson.dumps(value))
+
+
+def _error(error: str, kind: str, status: int) -> web.Response:
+    return web.Response(
+        body=orjson.dumps({"error": error, "error_type": kind}),
+        status=status,
+        content_type="application/json",
+    )
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--dimension", type=int, default=1024)
+    server = StandInTei(parser.parse_args().dimension)
+    runner = web.AppRunner(server.app(), access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
