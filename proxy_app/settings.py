@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -124,9 +124,10 @@ class Settings:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else "; `embedrack check --list` shows all"
-    return f"{name}: there is no such setting{hint}"
+    suffixes = [entry.removeprefix(PREFIX) for entry in known]
+    near = difflib.get_close_matches(name.removeprefix(PREFIX), suffixes, n=1)
+    hint = f"did you mean {PREFIX}{near[0]}?" if near else "`embedrack check --list` shows all"
+    return f"{name}: there is no such setting; {hint}"
 
 
 def _shown(entry: Any, text: str) -> str:
@@ -136,18 +137,17 @@ def _shown(entry: Any, text: str) -> str:
 def _parse(entry: Any, text: str) -> Any:
     """Turn a variable's text into the field's type; ValueError says what is wanted."""
     default = entry.default
-    if default is MISSING:  # pragma: no cover - every field has one
-        raise ValueError("a value is needed")
     if isinstance(default, int):
-        return _number(int, text, entry.metadata["least"], "a whole number")
+        number = _number(int, text, entry.metadata["least"], "a whole number")
+        if entry.name == "port" and number > 65535:
+            raise ValueError("a port from 0 to 65535 is wanted")
+        return number
     if isinstance(default, float):
         return _number(float, text, entry.metadata["least"], "a number")
     if entry.metadata["choices"] and text not in entry.metadata["choices"]:
         raise ValueError("one of " + ", ".join(entry.metadata["choices"]) + " is wanted")
     if entry.name.endswith("_url") and text:
         _check_url(text)
-    if entry.name == "port" and not 0 <= int(text) <= 65535:
-        raise ValueError("a port from 0 to 65535 is wanted")
     return type(default)(text)
 
 

@@ -28,20 +28,21 @@ ODD = [
 ]
 
 
-def vector_of(item: object, dimension: int, salt: str = "") -> bytes:
-    """Return the raw JSON of an item's vector: eight odd numbers, the rest out of its hash."""
-    digest = hashlib.sha256(salt.encode() + orjson.dumps(item)).digest()
+def vector_of(item: object, dimension: int, odd: int = 8) -> bytes:
+    """Return the raw JSON of an item's vector: first ``odd`` odd numbers, then out of its hash."""
+    digest = hashlib.sha256(orjson.dumps(item)).digest()
     start = digest[0]
-    numbers = [ODD[(start + i) % len(ODD)] for i in range(min(8, dimension))]
-    numbers += [b"0.%08d" % ((digest[i % 32] + 1) * 390625 + i * 7) for i in range(8, dimension)]
+    numbers = [ODD[(start + i) % len(ODD)] for i in range(min(odd, dimension))]
+    numbers += [b"0.%08d" % ((digest[i % 32] + 1) * 390625 + i * 7) for i in range(odd, dimension)]
     return b"[" + b",".join(numbers) + b"]"
 
 
 class StandInTei:
     """The server; ``faults`` are used up one per /embed, ``deadly`` texts break connections."""
 
-    def __init__(self, dimension: int = 8, **info: object) -> None:
+    def __init__(self, dimension: int = 8, odd: int = 8, **info: object) -> None:
         self.dimension = dimension
+        self.odd = odd
         self.faults: deque[str] = deque()
         self.deadly: set[str] = set()
         self.slow: dict[str, float] = {}
@@ -150,7 +151,7 @@ class StandInTei:
         if marks not in self._cache:
             if len(self._cache) > 20_000:
                 self._cache.clear()
-            self._cache[marks] = vector_of(marks.decode(), dimension)
+            self._cache[marks] = vector_of(marks.decode(), dimension, self.odd)
         return self._cache[marks]
 
     async def _fault(
@@ -164,7 +165,8 @@ class StandInTei:
             case "null":
                 return _raw(b"[" + b",".join([*good[:-1], b"null"]) + b"]")
             case "nan":
-                return _raw(b"[" + b",".join([*good[:-1], good[-1].rsplit(b",", 1)[0] + b",null]"]) + b"]")
+                spoiled = good[-1].rsplit(b",", 1)[0] + b",null]"
+                return _raw(b"[" + b",".join([*good[:-1], spoiled]) + b"]")
             case "huge":
                 spoiled = b"[1e39" + b",0.5" * (self.dimension - 1) + b"]"
                 return _raw(b"[" + b",".join([*good[:-1], spoiled]) + b"]")
@@ -191,7 +193,7 @@ class StandInTei:
 
 def _hang_up(request: web.Request) -> web.Response:
     assert request.transport is not None
-    request.transport.abort()  # type: ignore[attr-defined]
+    request.transport.abort()
     return web.Response()
 
 
@@ -214,7 +216,7 @@ def _error(error: str, kind: str, status: int) -> web.Response:
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--dimension", type=int, default=1024)
-    server = StandInTei(parser.parse_args().dimension)
+    server = StandInTei(parser.parse_args().dimension, odd=0)
     runner = web.AppRunner(server.app(), access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -1,0 +1,1 @@
+"""Tests of the embedder that stands in for TEI."""

@@ -1,0 +1,218 @@
+"""The parts that decide without I/O, by property: keys, L1, vectors, splitting, permits."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import sys
+import uuid
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy_app.errors import EmbedError
+from proxy_app.keys import Item, Keyer, Params, point_id
+from proxy_app.memory import ENTRY_OVERHEAD, Memory
+from proxy_app.passthrough import token_ids
+from proxy_app.permits import Permits
+from proxy_app.service import share
+from proxy_app.tei import compute_headers
+from proxy_app.upstream import Load, Suspects, encode, split
+from proxy_app.vectors import cut, is_vector
+
+TEXTS = st.text(max_size=5)
+IDS = st.lists(st.integers(0, 2**32 - 1), max_size=3).map(tuple)
+PARAMS = st.builds(
+    Params,
+    normalize=st.booleans(),
+    truncate=st.booleans(),
+    left=st.booleans(),
+    dimensions=st.integers(0, 3),
+    prompt_name=st.none() | TEXTS,
+)
+NAMED = st.tuples(TEXTS, PARAMS, TEXTS | IDS)
+
+
+@given(one=NAMED, other=NAMED)
+def test_a_key_names_one_input_alone(
+    one: tuple[str, Params, Item], other: tuple[str, Params, Item]
+) -> None:
+    def key(namespace: str, params: Params, item: Item) -> bytes:
+        keyer = Keyer(namespace)
+        return keyer.key(keyer.prefix(params), item)
+
+    assert (key(*one) == key(*other)) == (one == other)
+
+
+def test_no_unicode_normalisation() -> None:
+    keyer = Keyer("")
+    prefix = keyer.prefix(Params())
+    assert keyer.key(prefix, "\u00e9") != keyer.key(prefix, "e\u0301")
+
+
+def test_point_ids_are_uuids_as_qdrant_prints_them() -> None:
+    key = bytes(range(32))
+    assert point_id(key) == str(uuid.UUID(bytes=key[:16]))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 400))),
+    st.integers(0, 4 * ENTRY_OVERHEAD),
+)
+def test_memory_keeps_its_limit_and_the_latest(puts: list[tuple[int, int]], limit: int) -> None:
+    memory = Memory(limit)
+    latest: dict[bytes, bytes] = {}
+    for number, length in puts:
+        key, vector = bytes([number]), bytes(length)
+        memory.put(key, vector)
+        if length + ENTRY_OVERHEAD <= limit:
+            latest[key] = vector
+            assert memory.get(key) == vector
+        assert memory.size <= limit
+    found = {key: memory.get(key) for key in latest}
+    kept = {key: vector for key, vector in found.items() if vector is not None}
+    assert memory.size == sum(len(vector) + ENTRY_OVERHEAD for vector in kept.values())
+    assert kept.items() <= latest.items()
+
+
+def test_memory_drops_the_least_recently_used() -> None:
+    memory = Memory(2 * ENTRY_OVERHEAD + 2)
+    memory.put(b"a", b"1")
+    memory.put(b"b", b"2")
+    memory.get(b"a")
+    memory.put(b"c", b"3")
+    assert (memory.get(b"a"), memory.get(b"b"), memory.get(b"c")) == (b"1", None, b"3")
+
+
+def test_an_entrys_overhead_is_what_python_takes() -> None:
+    key, vector = bytes(32), bytes(1000)
+    objects = sys.getsizeof(key) + sys.getsizeof(vector) - len(vector)
+    assert objects < ENTRY_OVERHEAD
+
+
+FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@given(st.lists(FLOAT32, min_size=1, max_size=8), st.integers(1, 8))
+def test_float32_vectors_are_vectors(numbers: list[float], dimension: int) -> None:
+    raw = msgspec.json.encode(numbers)
+    assert is_vector(raw, dimension) == (len(numbers) == dimension)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "[null,1]",
+        "[1e39,1]",
+        "[-1e+39,1]",
+        "[1E39,1]",
+        '["a",1]',
+        "[[1],1]",
+        "[]",
+        "null",
+        '"ab"',
+        "{}",
+    ],
+)
+def test_anything_else_is_not(raw: str) -> None:
+    assert not is_vector(raw.encode(), 2)
+    with pytest.raises(EmbedError):
+        cut(f"[{raw}]".encode(), 1, 2)
+
+
+def test_an_empty_array_is_no_vector_of_one() -> None:
+    assert not is_vector(b"[]", 1)
+    assert is_vector(b"[5]", 1)
+
+
+@given(st.lists(st.lists(FLOAT32, min_size=3, max_size=3), min_size=1, max_size=5))
+def test_cutting_gives_each_vectors_own_text(rows: list[list[float]]) -> None:
+    texts = [msgspec.json.encode(row) for row in rows]
+    assert cut(b"[" + b",".join(texts) + b"]", len(rows), 3) == texts
+    spaced = msgspec.json.format(msgspec.json.encode(rows), indent=1)
+    for raw, row in zip(cut(spaced, len(rows), 0), rows, strict=True):
+        assert b"\n" not in raw
+        numbers = msgspec.json.decode(raw, type=list[float])
+        assert struct.pack("3f", *numbers) == struct.pack("3f", *row)
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=40), st.integers(1, 8), st.integers(1, 60))
+def test_splitting_keeps_all_in_order(texts: list[str], most: int, limit: int) -> None:
+    loads = [Load(text.encode(), text, encode(text)) for text in texts]
+    batches = split(loads, most, limit)
+    assert [load for batch in batches for load in batch] == loads
+    for batch in batches:
+        assert 0 < len(batch) <= most
+        assert len(batch) == 1 or sum(len(load.json) + 1 for load in batch) <= limit
+
+
+def test_a_request_is_shared_by_all_instances() -> None:
+    assert share(1024, instances=4, most=32) == 32
+    assert share(64, instances=4, most=32) == 16
+    assert share(9, instances=4, most=32) == 8
+    assert share(64, instances=4, most=4) == 4
+
+
+def test_suspects_are_convicted_by_the_second_break() -> None:
+    suspects = Suspects()
+    suspects.accuse(b"a")
+    suspects.accuse(b"b")
+    suspects.clear(b"b")
+    suspects.accuse(b"a")
+    assert (suspects.breaks(b"a"), suspects.breaks(b"b")) == (2, 0)
+
+
+async def test_permits_are_given_in_turn_and_come_back() -> None:
+    permits = Permits(10, 100)
+    order = []
+
+    async def hold(name: str, count: int) -> None:
+        async with permits.hold(count):
+            order.append(name)
+            await asyncio.sleep(0.01)
+
+    await asyncio.gather(hold("a", 8), hold("big", 10), hold("small", 2))
+    assert order == ["a", "big", "small"]
+    assert repr(permits) == "<Permits in_flight=0/10 queued=0>"
+
+
+async def test_who_stops_waiting_for_permits_leaves_none_behind() -> None:
+    permits = Permits(1, 100)
+
+    async def hold() -> None:
+        async with permits.hold(1):
+            await asyncio.sleep(0.05)
+
+    tasks = [asyncio.create_task(hold()) for _ in range(5)]
+    await asyncio.sleep(0.01)
+    tasks[0].cancel()
+    tasks[2].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert repr(permits) == "<Permits in_flight=0/1 queued=0>"
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b'{"input":[1,2]}', [(1, 2)]),
+        (b'{"inputs":[[1],"a",[2,3]]}', [(1,), (2, 3)]),
+        (b'{"input":"a"}', []),
+        (b'{"inputs":{"a":1}}', []),
+        (b"no json", []),
+        (b"[" * 100_000, []),
+    ],
+)
+def test_token_ids_of_a_passed_body(body: bytes, found: list[tuple[int, ...]]) -> None:
+    assert token_ids(body) == found
+
+
+def test_compute_headers_add_counts_and_take_the_longest_time() -> None:
+    one = {"x-compute-type": "gpu", "x-compute-tokens": "3", "x-total-time": "5"}
+    other = {"x-compute-type": "gpu", "x-compute-tokens": "4", "x-total-time": "2", "x-y": "z"}
+    assert compute_headers([one, other]) == {
+        "x-compute-type": "gpu",
+        "x-compute-tokens": "7",
+        "x-total-time": "5",
+    }
