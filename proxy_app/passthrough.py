@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
-import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
@@ -33,14 +33,7 @@ _HOP_BY_HOP = frozenset(
 )
 
 
-class _Inputs(msgspec.Struct):
-    inputs: msgspec.Raw = msgspec.Raw(b"null")
-    input: msgspec.Raw = msgspec.Raw(b"null")
-
-
-_inputs = msgspec.json.Decoder(_Inputs)
-_with_ids = msgspec.json.Decoder(list[int] | None)
-_with_lists = msgspec.json.Decoder(list[str | list[int]] | None)
+_json = json.JSONDecoder()
 
 
 async def forward(request: web.Request, upstream: Upstream) -> web.Response:
@@ -61,28 +54,30 @@ async def forward(request: web.Request, upstream: Upstream) -> web.Response:
 def token_ids(body: bytes) -> list[tuple[int, ...]]:
     """Find the lists of token ids among a body's ``inputs`` or ``input``.
 
-    A body that is not of that form has none; what is wrong with it is TEI's to say.
+    A body that is not of that form has none; what is wrong with it is TEI's to say. What follows
+    the JSON value is left out of account, as TEI does.
     """
-    try:
-        request = _inputs.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    if b"input" not in body:
         return []
-    found: list[tuple[int, ...]] = []
-    for raw in (request.inputs, request.input):
-        try:
-            if ids := _with_ids.decode(raw):
-                found.append(tuple(ids))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            found += _listed_ids(raw)
-    return found
+    try:
+        request, _ = _json.raw_decode(body.decode("utf-8", "replace").lstrip())
+    except (ValueError, RecursionError):
+        return []
+    if not isinstance(request, dict):
+        return []
+    found = []
+    for inputs in (request.get("inputs"), request.get("input")):
+        if isinstance(inputs, list):
+            found += [element for element in [inputs, *inputs] if _are_ids(element)]
+    return [tuple(ids) for ids in found]
 
 
-def _listed_ids(raw: msgspec.Raw) -> list[tuple[int, ...]]:
-    try:
-        elements = _with_lists.decode(raw) or []
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return []
-    return [tuple(element) for element in elements if isinstance(element, list) and element]
+def _are_ids(element: object) -> bool:
+    return (
+        isinstance(element, list)
+        and bool(element)
+        and all(type(i) is int and 0 <= i <= 0xFFFFFFFF for i in element)
+    )
 
 
 def _kept(headers: Iterable[tuple[str, str]]) -> CIMultiDict[str]:

@@ -69,7 +69,7 @@ class Server(BaseApplication):
             "logger_class": Logger,
             "backlog": BACKLOG,
             "timeout": 60,
-            "graceful_timeout": 30,
+            "graceful_timeout": 35,
             "worker_tmp_dir": self._metrics_dir,
             "control_socket_disable": True,
             "proc_name": "embedrack",

@@ -210,13 +210,13 @@ class Store:
 
     async def _call(self, method: str, path: str, body: bytes | None, seconds: float) -> bytes:
         try:
-            return await self._once(method, path, body, seconds)
-        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-            # A kept-alive connection that the server had closed; every call here may be repeated.
             try:
                 return await self._once(method, path, body, seconds)
-            except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-                raise _store_error(error) from None
+            except aiohttp.ClientConnectorError:
+                raise
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                # A kept-alive connection that the server had closed; any call may be repeated.
+                return await self._once(method, path, body, seconds)
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             raise _store_error(error) from None
 

@@ -1,4 +1,7 @@
-"""What a wrong request and a wrong upstream get: one shape, TEI's status, nothing stored."""
+"""What a wrong request and a wrong upstream get: one shape, TEI's status, nothing stored.
+
+``pytest tests/proxy/test_errors.py -rP`` prints status and body of each.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,7 @@ async def test_wrong_requests(start: StartProxy, qdrant: StandInQdrant) -> None:
     for name, body, status, kind, words in BAD_BODIES:
         got, reply, headers = await proxy.post(body)
         error = told(reply)
+        print(f"{name:26} {got} {reply[0].decode()}")
         assert (got, error["error_type"]) == (status, kind), (name, error)
         assert words in error["error"], (name, error)
         assert headers["Content-Type"] == "application/json"
@@ -91,6 +95,7 @@ async def test_wrong_replies_from_above(
     tei.faults.append(fault)
     status, reply, headers = await proxy.embed(inputs=texts)
     error = told(reply)
+    print(f"TEI: {fault:21} {status} {reply[0].decode()}")
     assert (status, error["error_type"]) == FAULTS[fault][:2]
     assert FAULTS[fault][2] in error["error"]
     assert ("Retry-After" in headers) == (status == 429)
@@ -158,6 +163,7 @@ async def test_tei_away_hits_are_answered(tei: StandInTei) -> None:
 
         await proxy.until(is_unready)
         status, reply, _ = await proxy.embed(inputs="new")
+        print(f"TEI: {'away':21} {status} {reply[0].decode()}")
         assert status == 503
         status, again, headers = await proxy.embed(inputs="a")
         assert (status, headers["X-Cache"][:3], again) == (200, "hit", known)
@@ -180,6 +186,7 @@ async def test_qdrant_away_slow_or_wrong(
     for mode in ("refuse", "slow", "null"):
         qdrant.mode = mode
         status, vectors, headers = await proxy.embed(inputs="a")
+        print(f"Qdrant: {mode:18} {status} {headers['X-Cache']}")
         assert (status, vectors, headers["X-Cache"][:4]) == (200, first, "miss"), mode
     qdrant.mode = ""
 

@@ -201,6 +201,8 @@ async def test_who_stops_waiting_for_permits_leaves_none_behind() -> None:
         (b'{"input":"a"}', []),
         (b'{"inputs":{"a":1}}', []),
         (b"no json", []),
+        (b' {"inputs":[[7]]} and more', [(7,)]),
+        (b'{"input":[[]]}', []),
         (b"[" * 100_000, []),
     ],
 )

@@ -1,0 +1,34 @@
+# `make` alone lists the targets. Every recipe is plain POSIX sh. Variables given to make reach the
+# programs by the environment, which is make's own doing, so that no shell reads what they hold.
+.PHONY: help run test clean lock
+
+PYTHON ?= python3
+
+help:
+	@echo 'make run     start the local stack: embedder, store and proxy; Ctrl-C stops it'
+	@echo '             PORT=8080      where the proxy listens, on this machine only'
+	@echo '             WORKERS=2      processes of the proxy'
+	@echo '             DATA_DIR=      folder of the cache, in place of the one it names'
+	@echo '             MODEL_DIR=     folder of another model, in place of the small one'
+	@echo '             TEI_URL=       an embedding server of yours, in place of ours'
+	@echo '             QDRANT_URL=    a Qdrant of yours, in place of ours'
+	@echo 'make test    lint, format, types and tests'
+	@echo 'make clean   drop the cache that make run keeps (DATA_DIR= as there)'
+	@echo 'make lock    write the lock files anew (UPGRADE=--upgrade for newer versions)'
+	@echo 'PYTHON=python3.12 chooses another Python for any of them'
+
+run:
+	@$(PYTHON) scripts/bootstrap.py run
+	@exec .venv/bin/python -m local_stack
+
+test:
+	@$(PYTHON) scripts/bootstrap.py test
+	@exec .venv/bin/python scripts/check.py
+
+clean:
+	@$(PYTHON) scripts/bootstrap.py
+	@$(PYTHON) -m local_stack.run.clean
+
+lock:
+	@$(PYTHON) scripts/bootstrap.py
+	@$(PYTHON) scripts/lock.py $(UPGRADE)

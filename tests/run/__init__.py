@@ -1,0 +1,1 @@
+"""Tests of what `make` does, with real processes."""

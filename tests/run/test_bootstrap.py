@@ -1,0 +1,185 @@
+import base64
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.run.launch import ROOT, free_port
+
+PYENV = Path.home() / ".pyenv" / "versions"
+OLD = [
+    python
+    for version in ("2.7", "3.6", "3.7", "3.8", "3.9")
+    for python in sorted(PYENV.glob(f"{version}.*/bin/python"))
+]
+
+
+class Checkout(NamedTuple):
+    """A checkout with the real scripts and locks of one tiny package, fetched from a folder."""
+
+    path: Path
+    wheels: Path
+
+    def call(self, *before: str, **variables: str) -> tuple[int, str]:
+        """Make the environment for `make run`: the exit code and all that was printed."""
+        ended = subprocess.run(
+            [sys.executable, *(before or ["scripts/bootstrap.py"]), "run"],
+            cwd=self.path,
+            env=os.environ
+            | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels), "PIP_RETRIES": "0"}
+            | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return ended.returncode, ended.stdout
+
+    def lock(self, name: str, digest: str) -> None:
+        for lock in ("run", "test"):
+            text = f"{name}==1.0 \\\n    --hash=sha256:{digest}\n"
+            (self.path / "locks" / f"{lock}.txt").write_text(text)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    path, wheels = tmp_path / "check out", tmp_path / "wheels"
+    wheels.mkdir()
+    shutil.copytree(ROOT / "scripts", path / "scripts")
+    (path / "locks").mkdir()
+    (path / "proxy_app").mkdir()
+    (path / "proxy_app" / "__main__.py").write_text("import sys, tiny; print(tiny, sys.argv[1:])")
+    made = Checkout(path, wheels)
+    made.lock("tiny", hashlib.sha256(wheel(wheels).read_bytes()).hexdigest())
+    return made
+
+
+def wheel(folder: Path) -> Path:
+    """A package with nothing in it."""
+    path = folder / "tiny-1.0-py3-none-any.whl"
+    files = {
+        "tiny.py": b"",
+        "tiny-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
+        "tiny-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nTag: py3-none-any\n",
+    }
+    record = "".join(
+        f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()[:-1]},"
+        f"{len(data)}\n"
+        for name, data in files.items()
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+        archive.writestr("tiny-1.0.dist-info/RECORD", f"{record}tiny-1.0.dist-info/RECORD,,\n")
+    return path
+
+
+def test_it_is_made_once_and_again_when_stale(checkout: Checkout) -> None:
+    code, said = checkout.call()
+    assert code == 0, said
+    assert ".venv: making it with Python " in said
+    assert ".venv: 1 package, 0.0 MB fetched, " in said
+
+    began = time.monotonic()
+    assert checkout.call() == (0, "")
+    assert time.monotonic() - began < 1
+
+    command = [str(checkout.path / ".venv" / "bin" / "embedrack"), "check", "a b"]
+    shown = subprocess.check_output(command, cwd=checkout.path.parent, text=True)
+    assert shown.rstrip().endswith("['check', 'a b']")
+
+    stamp = checkout.path / ".venv" / "embedrack.json"
+    whole = json.loads(stamp.read_text())
+    for stale in ({"python": "CPython 3.10.0"}, {"locks": {"run": ""}}):
+        stamp.write_text(json.dumps(whole | stale))
+        assert "making it with" in checkout.call()[1]
+        assert json.loads(stamp.read_text()) == whole
+    stamp.write_text("{}")
+    assert "making it with" in checkout.call()[1]
+    (checkout.path / ".venv" / "bin" / "python").unlink()
+    assert "making it with" in checkout.call()[1]
+
+
+def test_the_other_locks_packages_are_added(checkout: Checkout) -> None:
+    assert checkout.call()[0] == 0
+    stamp = checkout.path / ".venv" / "embedrack.json"
+    command = [sys.executable, "scripts/bootstrap.py", "test"]
+    links = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(checkout.wheels)}
+    said = subprocess.check_output(command, cwd=checkout.path, env=os.environ | links, text=True)
+    assert "making it" not in said
+    assert set(json.loads(stamp.read_text())["locks"]) == {"run", "test"}
+    assert checkout.call() == (0, "")
+
+
+def test_a_package_that_was_altered(checkout: Checkout) -> None:
+    checkout.lock("tiny", "0" * 64)
+    code, said = checkout.call()
+    assert code == 1
+    assert "failed: a fetched package is not the one in the lock, so nothing was installed" in said
+
+
+def test_a_package_that_is_not_there(checkout: Checkout) -> None:
+    checkout.lock("tinier", "0" * 64)
+    code, said = checkout.call()
+    assert code == 1
+    assert "failed: the package index has no ready-made package for this system" in said
+
+
+def test_an_index_that_is_not_there(checkout: Checkout) -> None:
+    checkout.lock("tinier", "0" * 64)
+    index = f"http://127.0.0.1:{free_port()}/simple"
+    code, said = checkout.call(PIP_NO_INDEX="0", PIP_INDEX_URL=index, PIP_RETRIES="1")
+    assert code == 1
+    assert "failed: the package index cannot be reached: check the network, or set " in said
+
+
+@pytest.mark.parametrize("module", ["venv", "ensurepip"])
+def test_a_python_without_venv(checkout: Checkout, module: str) -> None:
+    without = f"import runpy, sys; sys.modules[{module!r}] = None; sys.path.insert(0, 'scripts')"
+    code, said = checkout.call(
+        "-c", f"{without}; runpy.run_path('scripts/bootstrap.py', run_name='__main__')"
+    )
+    assert code == 1
+    assert f"has no module {module}: `apt install python3-venv` brings it" in said
+
+
+def test_a_folder_that_somebody_else_made(checkout: Checkout) -> None:
+    (checkout.path / ".venv").mkdir()
+    (checkout.path / ".venv" / "letter.txt").touch()
+    code, said = checkout.call()
+    assert code == 1
+    assert "is there, but make did not make it: move it away or delete it" in said
+    assert (checkout.path / ".venv" / "letter.txt").exists()
+
+
+def test_an_old_python_is_named() -> None:
+    pretend = "import sys; sys.version_info = (3, 9, 18); exec(open('scripts/bootstrap.py').read())"
+    ended = subprocess.run(
+        [sys.executable, "-c", pretend], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Python 3.10 or newer is needed, this is ")
+
+
+@pytest.mark.skipif(not OLD, reason="no Python older than 3.10 is installed")
+@pytest.mark.parametrize("python", OLD, ids=lambda path: path.parts[-3])
+def test_a_python_that_is_old(python: Path) -> None:
+    ended = subprocess.run(
+        [python, "scripts/bootstrap.py", "run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    said = f"Python 3.10 or newer is needed, this is {python.parts[-3]} ({python}"
+    assert ended.stderr.startswith(said)
+    assert ended.stderr.rstrip().endswith("as in `make run PYTHON=python3.12`.")
