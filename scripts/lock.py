@@ -41,7 +41,8 @@ def resolve(name: str, requirements: list[str], *options: str) -> None:
     command = ["uv", "pip", "compile", "-", "--output-file", f"locks/{name}.txt", *OPTIONS]
     text = "\n".join(requirements)
     subprocess.run([*command, *options], input=text, text=True, check=True, cwd=ROOT)
-    print(f"{target.relative_to(ROOT)}: {target.read_text().count('==')} packages")
+    pins = sum("==" in line and line[0].isalnum() for line in target.read_text().splitlines())
+    print(f"{target.relative_to(ROOT)}: {pins} pinned packages")
 
 
 if __name__ == "__main__":

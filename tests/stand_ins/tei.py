@@ -134,7 +134,7 @@ class StandInTei:
         return self._vectors(inputs, body)
 
     def _vectors(self, inputs: list[object], body: dict[str, Any]) -> web.Response:
-        vectors = [self._vector(item, body) for item in inputs]
+        vectors = [self.vector(item, body) for item in inputs]
         headers = {
             "Content-Type": "application/json",
             "x-compute-type": "gpu+optimized",
@@ -143,11 +143,15 @@ class StandInTei:
         }
         return web.Response(body=b"[" + b",".join(vectors) + b"]", headers=headers)
 
-    def _vector(self, item: object, body: dict[str, Any]) -> bytes:
+    def vector(self, item: object, body: dict[str, Any]) -> bytes:
+        """Return an item's raw vector under a request's fields."""
         dimension = body.get("dimensions") or self.dimension
-        marks = orjson.dumps([item, body.get("normalize"), body.get("prompt_name")])
-        marks += self.salt.encode() + str(body.get("truncation_direction")).encode()
-        marks += str((body.get("truncate"), dimension)).encode()
+        truncate = body.get("truncate")
+        truncate = self.info["auto_truncate"] if truncate is None else truncate
+        left = truncate and body.get("truncation_direction") in ("Left", "left")
+        normalize = body.get("normalize") is not False
+        prompt = body.get("prompt_name")
+        marks = orjson.dumps([self.salt, item, normalize, truncate, left, dimension, prompt])
         if marks not in self._cache:
             if len(self._cache) > 20_000:
                 self._cache.clear()
