@@ -10,16 +10,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 import orjson
+
+from tests.stand_ins.process import first_line, started
 
 CONNECTIONS = 16
 
@@ -54,28 +54,6 @@ CASES = (
     Case("miss, 1 text", 1, fresh(1, "one"), False, "miss"),
     Case("miss, 32 texts", 32, fresh(32, "many"), False, "miss"),
 )
-
-
-@contextmanager
-def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Run ``python -m …`` for the body's time."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | environment,
-    )
-    try:
-        yield child
-    finally:
-        child.terminate()
-        child.communicate(timeout=60)
-
-
-def first_line(child: subprocess.Popen[str]) -> str:
-    """Return the URL that a stand-in prints."""
-    assert child.stdout is not None
-    return child.stdout.readline().strip()
 
 
 def worker_of(master: int) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
@@ -26,64 +25,103 @@ log = logging.getLogger("embedrack")
 ROUND = 1.0
 #: Seconds for queued writes when the worker ends.
 DRAIN = 5.0
+#: Seconds that a worker waits for upstream and store before it listens.
+FIRST_LOOK = 3.0
+#: Permits until the model has told how many an instance has (TEI's default).
+FIRST_PERMITS = 512
+
+
+class Parts:
+    """What a worker is made of; needs a running event loop, but nothing outside."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.upstream = Upstream(settings)
+        self.model = Model(settings, self.upstream)
+        self.store = Store(settings) if settings.qdrant_url else None
+        self.writes = Writes(self.store, settings.write_queue_bytes) if self.store else None
+        self.instances = Instances(settings.upstream_instances, settings.upstream_instances_file)
+        self.permits = Permits(FIRST_PERMITS, settings.max_queue)
+        self.service = Service(
+            settings,
+            self.model,
+            self.upstream,
+            self.instances,
+            self.permits,
+            self.store,
+            self.writes,
+        )
+        self._shown: Identity | None = None
+
+    async def run(self, _: web.Application) -> AsyncIterator[None]:
+        """Run the background jobs for as long as the application (an aiohttp cleanup context)."""
+        first = asyncio.create_task(self._look_round())
+        # Who is connected before that would get a needless miss or 503; who hangs delays no start.
+        await asyncio.wait([first], timeout=FIRST_LOOK)
+        jobs = [self.model.watch, self.keep_house]
+        if self.writes is not None:
+            jobs.append(self.writes.run)
+        tasks = [asyncio.create_task(for_ever(job)) for job in jobs]
+        yield
+        await self.service.flights.close()
+        if self.store is not None and self.writes is not None:
+            await self.writes.drain(0 if self.store.problem else DRAIN)
+        for task in (first, *tasks):
+            task.cancel()
+        await asyncio.gather(first, *tasks, return_exceptions=True)
+        if self.store is not None:
+            await self.store.close()
+        await self.upstream.close()
+
+    async def _look_round(self) -> None:
+        await self.model.look()
+        if self.model.identity is not None:
+            await self._follow(self.model.identity)
+
+    async def keep_house(self) -> None:
+        """Follow the model, the instances and the store, and set the gauges, for ever."""
+        while True:
+            self.instances.read()
+            identity = self.model.identity
+            if identity is not None:
+                await self._follow(identity)
+            metrics.INFLIGHT_INPUTS.set(self.permits.in_flight)
+            metrics.QUEUE_INPUTS.set(self.permits.queued)
+            metrics.MEMORY_ENTRIES.set(len(self.service.memory))
+            metrics.MEMORY_BYTES.set(self.service.memory.size)
+            metrics.WRITE_QUEUE_BYTES.set(self.writes.size if self.writes else 0)
+            await asyncio.sleep(ROUND if identity else ROUND / 10)
+
+    async def _follow(self, identity: Identity) -> None:
+        """Take this worker's share of the permits, show the model, prepare its collection."""
+        permits = self.instances.count * identity.permits // self.settings.worker_count
+        self.permits.resize(max(1, permits))
+        if not identity.is_same_model(self._shown):
+            self._shown = identity
+            collection = identity.collection(self.settings.qdrant_collection)
+            metrics.show_model(str(identity.info["model_id"]), collection, identity.dimension)
+        if self.store is not None:
+            await look_after(self.store, identity)
 
 
 async def build(settings: Settings) -> web.Application:
     """Build the application; nothing outside has to be there yet."""
-    app = web.Application(client_max_size=body_limit(settings))
-    upstream = Upstream(settings)
-    store = Store(settings) if settings.qdrant_url else None
-    writes = Writes(store, settings.write_queue_bytes) if store else None
-    instances = Instances(settings.upstream_instances, settings.upstream_instances_file)
-    permits = Permits(512, settings.max_queue)
-    model = Model(settings, upstream)
-    service = Service(settings, model, upstream, instances, permits, store, writes)
-    handlers = Handlers(settings, service, model, upstream, store)
-    app.middlewares.append(handlers.guard)
+    parts = Parts(settings)
+    handlers = Handlers(settings, parts.service, parts.model, parts.upstream, parts.store)
+    app = web.Application(client_max_size=body_limit(settings), middlewares=[handlers.guard])
     app.add_routes(handlers.routes())
-
-    async def housekeeping() -> None:
-        shown: Identity | None = None
-        while True:
-            instances.read()
-            identity = model.identity
-            if identity is not None:
-                permits.resize(max(1, instances.count * identity.permits // settings.worker_count))
-                if not identity.is_same_model(shown):
-                    collection = identity.collection(settings.qdrant_collection)
-                    metrics.show_model(
-                        str(identity.info["model_id"]), collection, identity.dimension
-                    )
-                    shown = identity
-                if store is not None:
-                    await look_after(store, identity)
-            metrics.INFLIGHT_INPUTS.set(permits.in_flight)
-            metrics.QUEUE_INPUTS.set(permits.queued)
-            metrics.MEMORY_ENTRIES.set(len(service.memory))
-            metrics.MEMORY_BYTES.set(service.memory.size)
-            metrics.WRITE_QUEUE_BYTES.set(writes.size if writes else 0)
-            await asyncio.sleep(ROUND if identity else ROUND / 10)
-
-    async def run_parts(_: web.Application) -> AsyncIterator[None]:
-        await model.look()
-        tasks = [asyncio.create_task(model.watch()), asyncio.create_task(housekeeping())]
-        if writes is not None:
-            tasks.append(asyncio.create_task(writes.run()))
-        yield
-        await service.flights.close()
-        if writes is not None:
-            await writes.drain(DRAIN)
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        if store is not None:
-            await store.close()
-        await upstream.close()
-
-    app.cleanup_ctx.append(run_parts)
+    app.cleanup_ctx.append(parts.run)
     return app
+
+
+async def for_ever(job: Callable[[], Awaitable[None]]) -> None:
+    """Run a job that should not end; a mistake in it is logged, and it starts again."""
+    while True:
+        try:
+            await job()
+        except Exception:
+            log.exception("a background job failed and starts again")
+        await asyncio.sleep(ROUND)
 
 
 async def look_after(store: Store, identity: Identity) -> None:

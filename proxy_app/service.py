@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from proxy_app.batches import Load, encode, split
 from proxy_app.errors import EmbedError, Kind, ModelChangedError
 from proxy_app.flights import Flight, Flights
 from proxy_app.instances import Instances
@@ -23,7 +24,7 @@ from proxy_app.model import Identity, Model
 from proxy_app.permits import Permits
 from proxy_app.settings import Settings
 from proxy_app.store import Store
-from proxy_app.upstream import Load, Upstream, encode, split
+from proxy_app.upstream import Upstream
 from proxy_app.writes import Writes
 
 #: A request is spread over all instances, but not into batches smaller than this.
@@ -73,6 +74,12 @@ class _RefusedError(Exception):
         super().__init__(error.message)
         self.owner = owner
         self.error = error
+
+
+def _blamed(trip: Trip, error: EmbedError) -> Exception:
+    """Count an upstream error, and lay it on the request whose inputs it is about, if it is."""
+    UPSTREAM_ERRORS[error.kind.value].inc()
+    return _RefusedError(trip, error) if error.concerns_inputs else error
 
 
 class Service:
@@ -230,14 +237,12 @@ class Service:
             if not await self._model.confirm(trip.identity):
                 raise ModelChangedError
         except EmbedError as error:
-            UPSTREAM_ERRORS[error.kind.value].inc()
-            raise (_RefusedError(trip, error) if error.concerns_inputs else error) from None
+            raise _blamed(trip, error) from None
         trip.upstream_seconds = max(trip.upstream_seconds, seconds)
         STAGE_SECONDS["upstream"].observe(seconds)
         for flight, outcome in zip(flights, result.outcomes, strict=True):
             if isinstance(outcome, EmbedError):
-                UPSTREAM_ERRORS[outcome.kind.value].inc()
-                self.flights.crash(flight, _RefusedError(trip, outcome))
+                self.flights.crash(flight, _blamed(trip, outcome))
                 continue
             flight.trace = result.headers
             self._keep(trip, flight.key, outcome)

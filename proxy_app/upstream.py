@@ -10,7 +10,6 @@ input that kills instances costs two restarts.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,12 +20,11 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from proxy_app import vectors
+from proxy_app.batches import Load, fields_of
 from proxy_app.errors import STATUS, EmbedError, Kind
-from proxy_app.keys import Item, Params
+from proxy_app.keys import Params
 from proxy_app.settings import Settings
-
-#: Seconds for which a suspect stays one, and a convicted input is refused.
-SUSPICION = 60.0
+from proxy_app.suspects import Suspects, conviction
 
 _KINDS = {status: kind for kind, status in reversed(STATUS.items())}
 
@@ -73,85 +71,11 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """One input on its way: its key, and its JSON as it goes into a body."""
-
-    key: bytes
-    item: Item
-    json: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Result:
     """What became of a batch: per input a vector or its error, and TEI's x-compute headers."""
 
     outcomes: list[bytes | EmbedError]
     headers: Mapping[str, str]
-
-
-def encode(item: Item) -> bytes:
-    """Write an input as JSON."""
-    return orjson.dumps(item)
-
-
-def split(loads: list[Load], most: int, payload_limit: int) -> list[list[Load]]:
-    """Split inputs, in order, into batches of at most ``most`` and about ``payload_limit`` bytes.
-
-    An input that is too large by itself gets a batch of its own.
-    """
-    batches: list[list[Load]] = []
-    size = 0
-    for load in loads:
-        cost = len(load.json) + 1
-        if not batches or len(batches[-1]) >= most or size + cost > payload_limit:
-            batches.append([])
-            size = 0
-        batches[-1].append(load)
-        size += cost
-    return batches
-
-
-def fields_of(params: Params) -> bytes:
-    """Write the end of a request's body: the fields after ``inputs``, all explicit."""
-    fields: dict[str, object] = {"normalize": params.normalize, "truncate": params.truncate}
-    if params.left:
-        fields["truncation_direction"] = "Left"
-    if params.dimensions:
-        fields["dimensions"] = params.dimensions
-    if params.prompt_name is not None:
-        fields["prompt_name"] = params.prompt_name
-    return orjson.dumps(fields)[1:]
-
-
-class Suspects:
-    """Inputs whose connection broke: how often, and until when that is remembered."""
-
-    def __init__(self) -> None:
-        self._breaks: dict[bytes, tuple[int, float]] = {}
-
-    def __len__(self) -> int:
-        return len(self._breaks)
-
-    def breaks(self, key: bytes) -> int:
-        """Return 0, 1 (a suspect) or 2 (convicted)."""
-        if not self._breaks:
-            return 0
-        count, until = self._breaks.get(key, (0, 0.0))
-        if count and time.monotonic() > until:
-            del self._breaks[key]
-            return 0
-        return count
-
-    def accuse(self, key: bytes) -> None:
-        """Remember one more break."""
-        now = time.monotonic()
-        for old in [k for k, (_, until) in self._breaks.items() if until < now]:
-            del self._breaks[old]
-        self._breaks[key] = (self.breaks(key) + 1, now + SUSPICION)
-
-    def clear(self, key: bytes) -> None:
-        """Forget: the input was embedded."""
-        self._breaks.pop(key, None)
 
 
 class Upstream:
@@ -277,7 +201,7 @@ class Upstream:
                     status=413,
                 )
             if self.suspects.breaks(load.key) > 1:
-                raise _convicted()
+                raise conviction()
         await self.refuse_unknown_ids(
             [load.item for load in batch if not isinstance(load.item, str)]
         )
@@ -295,9 +219,12 @@ class Upstream:
                 headers = result.headers
             except BrokenError:
                 self.suspects.accuse(load.key)
-                outcomes.append(_convicted())
+                outcomes.append(conviction())
             except EmbedError as error:
                 outcomes.append(error)
+                if not error.concerns_inputs:
+                    break  # the upstream is away or overloaded: the others would fare no better
+        outcomes += outcomes[-1:] * (len(batch) - len(outcomes))
         return Result(outcomes, headers)
 
     async def _post(
@@ -364,12 +291,4 @@ def failure(error: Exception, started: bool, url: str) -> Exception:
         return BrokenError(f"the upstream at {url} closed the connection without a reply")
     return EmbedError(
         Kind.BACKEND, f"the upstream at {url} does not speak HTTP: {type(error).__name__}"
-    )
-
-
-def _convicted() -> EmbedError:
-    return EmbedError(
-        Kind.BACKEND,
-        "this input broke two connections to the upstream, as one does that kills an instance; "
-        f"it is refused for {SUSPICION:.0f} s",
     )

@@ -11,6 +11,7 @@ import os
 import signal
 
 import pytest
+from aiohttp import web
 
 from tests.proxy.conftest import Proxy, StartProxy, listening, serving
 from tests.stand_ins.qdrant import StandInQdrant
@@ -169,6 +170,29 @@ async def test_tei_away_hits_are_answered(tei: StandInTei) -> None:
         assert (status, headers["X-Cache"][:3], again) == (200, "hit", known)
 
 
+async def test_one_error_for_all_when_the_upstream_is_gone_amid_a_batch(
+    start: StartProxy, tei: StandInTei
+) -> None:
+    proxy = await start()
+    tei.faults.extend(["close", "overloaded"])
+    status, reply, headers = await proxy.embed(inputs=["a", "b", "c"])
+    assert (status, told(reply)["error_type"]) == (429, "Overloaded")
+    assert tei.calls == [["a", "b", "c"], ["a"]]
+    assert "Retry-After" in headers
+
+
+async def test_a_hanging_tei_delays_no_start(tei: StandInTei) -> None:
+    async def hang(_: web.Request) -> web.Response:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/info", hang)
+    async with listening(app) as url, serving(url) as proxy:
+        assert (await proxy.get("/livez"))[0] == 200
+        assert (await proxy.embed(inputs="a"))[0] == 503
+
+
 async def test_tei_hangs(start: StartProxy, tei: StandInTei) -> None:
     proxy = await start(upstream_timeout=0.5)
     tei.faults.append("hang")
@@ -265,7 +289,6 @@ async def test_overload_is_refused_and_passes(start: StartProxy, tei: StandInTei
     tei.info["max_concurrent_requests"] = 32
     tei.delay = 0.3
     proxy = await start(max_queue=64)
-    await asyncio.sleep(1.2)  # housekeeping reads the permits once a second
     requests = [proxy.embed(inputs=[f"{i} {j}" for j in range(32)]) for i in range(8)]
     replies = await asyncio.gather(*requests)
     statuses = [status for status, _, _ in replies]

@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy_app.batches import Load, encode, split
 from proxy_app.errors import EmbedError
 from proxy_app.keys import Item, Keyer, Params, point_id
 from proxy_app.memory import ENTRY_OVERHEAD, Memory
 from proxy_app.passthrough import token_ids
 from proxy_app.permits import Permits
 from proxy_app.service import share
+from proxy_app.suspects import Suspects
 from proxy_app.tei import compute_headers
-from proxy_app.upstream import Load, Suspects, encode, split
 from proxy_app.vectors import cut, is_vector
 
 TEXTS = st.text(max_size=5)

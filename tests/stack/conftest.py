@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,31 +13,7 @@ from typing import Any
 import pytest
 
 from tests.proxy.conftest import free_port
-
-
-@contextmanager
-def process(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Run ``python -m …`` until the body ends."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | environment,
-    )
-    try:
-        yield child
-    finally:
-        child.terminate()
-        child.communicate(timeout=60)
-
-
-def ready_line(child: subprocess.Popen[str]) -> dict[str, Any]:
-    """Read the line of JSON that a part prints once it listens."""
-    assert child.stdout is not None
-    line = child.stdout.readline()
-    assert line, "it ended without listening"
-    ready: dict[str, Any] = json.loads(line)
-    return ready
+from tests.stand_ins.process import first_line, started
 
 
 def post(url: str, body: object) -> tuple[int, Any, dict[str, str]]:
@@ -58,15 +31,15 @@ def post(url: str, body: object) -> tuple[int, Any, dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def embedder_url() -> Iterator[str]:
-    with process("local_stack.embedder", "--port", "0") as child:
-        yield ready_line(child)["url"]
+    with started("local_stack.embedder", "--port", "0") as child:
+        yield str(json.loads(first_line(child))["url"])
 
 
 @pytest.fixture(scope="session")
 def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = str(tmp_path_factory.mktemp("qdrant"))
-    with process("local_stack.qdrant", "--data-dir", folder, "--port", "0") as child:
-        yield ready_line(child)["url"]
+    with started("local_stack.qdrant", "--data-dir", folder, "--port", "0") as child:
+        yield str(json.loads(first_line(child))["url"])
 
 
 @contextmanager
@@ -75,7 +48,7 @@ def proxy(upstream: str, qdrant: str, **settings: str) -> Iterator[str]:
     port = free_port()
     arguments = ["--upstream", upstream, "--bind", "127.0.0.1", "--port", str(port)]
     environment = {"EMBEDRACK_STORE_TIMEOUT": "5"} | settings
-    with process(
+    with started(
         "proxy_app", "serve", *arguments, "--qdrant", qdrant, "--workers", "2", **environment
     ):
         url = f"http://127.0.0.1:{port}"

@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.proxy.conftest import free_port
-from tests.stack.conftest import post, process, proxy, ready_line
+from tests.stack.conftest import post, proxy
+from tests.stand_ins.process import first_line, started
 
 
 def entries(qdrant: str) -> int:
@@ -36,15 +37,15 @@ def test_kill_the_store_amid_writes(embedder_url: str, tmp_path: Path) -> None:
         return headers["X-Cache"]
 
     with ExitStack() as stack:
-        first = stack.enter_context(process(*arguments, str(port)))
-        ready_line(first)
+        first = stack.enter_context(started(*arguments, str(port)))
+        first_line(first)
         url = stack.enter_context(proxy(embedder_url, qdrant))
         for start in range(0, 400, 40):
             if start == 200:
                 first.kill()
             ask(url, start)
-        second = stack.enter_context(process(*arguments, str(port)))
-        ready_line(second)
+        second = stack.enter_context(started(*arguments, str(port)))
+        first_line(second)
         for _ in range(200):
             if entries(qdrant) == 400:
                 break
