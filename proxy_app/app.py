@@ -51,7 +51,7 @@ class Parts:
             self.store,
             self.writes,
         )
-        self._shown: Identity | None = None
+        self._shown = ""
 
     async def run(self, _: web.Application) -> AsyncIterator[None]:
         """Run the background jobs for as long as the application (an aiohttp cleanup context)."""
@@ -96,9 +96,9 @@ class Parts:
         """Take this worker's share of the permits, show the model, prepare its collection."""
         permits = self.instances.count * identity.permits // self.settings.worker_count
         self.permits.resize(max(1, permits))
-        if not identity.is_same_model(self._shown):
-            self._shown = identity
-            collection = identity.collection(self.settings.qdrant_collection)
+        collection = identity.collection(self.settings.qdrant_collection)
+        if collection != self._shown:
+            self._shown = collection
             metrics.show_model(str(identity.info["model_id"]), collection, identity.dimension)
         if self.store is not None:
             await look_after(self.store, identity)

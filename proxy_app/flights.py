@@ -86,7 +86,7 @@ class Flights:
 
     def launch(
         self, flights: list[Flight], work: Callable[[list[Flight]], Coroutine[Any, Any, None]]
-    ) -> None:
+    ) -> asyncio.Task[None]:
         """Start ``work(flights)`` as their crew; flights it leaves in the air end with it."""
         task = asyncio.get_running_loop().create_task(work(flights))
         crew = Crew(flights, task)
@@ -94,6 +94,7 @@ class Flights:
             flight.crew = crew
         self._crews.add(crew)
         task.add_done_callback(lambda _: self._disband(crew))
+        return task
 
     def land(self, flight: Flight, vector: bytes) -> None:
         """End the flight with its vector."""

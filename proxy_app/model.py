@@ -41,14 +41,6 @@ class Identity:
     namespace: str
     dimension: int
 
-    def is_same_model(self, other: Identity | None) -> bool:
-        """Tell whether both give the same vectors; limits may differ."""
-        return (
-            other is not None
-            and other.namespace == self.namespace
-            and other.dimension == self.dimension
-        )
-
     @property
     def auto_truncate(self) -> bool:
         """What an unset ``truncate`` means."""
@@ -68,13 +60,13 @@ class Identity:
         """Name the store's collection: readable, and of this namespace and dimension alone."""
         model = str(self.info.get("model_id", "")).rstrip("/").rsplit("/", 1)[-1]
         slug = re.sub(r"[^A-Za-z0-9._]+", "-", model)[:48].strip("-.") or "model"
-        mark = hashlib.sha256(f"{self.dimension} {self.namespace}".encode()).hexdigest()[:16]
+        mark = hashlib.sha256(self.namespace.encode()).hexdigest()[:16]
         return f"{prefix}-{slug}-{mark}"
 
 
-def namespace_of(info: dict[str, Any], word: str) -> str:
-    """Name the model: the operator's word and every field of ``/info`` that changes a vector."""
-    marks = {name: info.get(name) for name in _MARKS}
+def namespace_of(info: dict[str, Any], dimension: int, word: str) -> str:
+    """Name the model: the operator's word, the dimension, and what ``/info`` tells of vectors."""
+    marks = {name: info.get(name) for name in _MARKS} | {"dimension": dimension}
     return orjson.dumps([word, marks], option=orjson.OPT_SORT_KEYS).decode()
 
 
@@ -111,7 +103,7 @@ class Model:
             async with self._lock:
                 if self._confirmed < needed:
                     await self._read()
-        return identity.is_same_model(self._identity)
+        return self._identity is not None and self._identity.namespace == identity.namespace
 
     async def watch(self) -> None:
         """Look at the upstream for ever; run as a task."""
@@ -151,19 +143,19 @@ class Model:
                 "the upstream's /info is not TEI's; does EMBEDRACK_UPSTREAM_URL lead to a TEI?",
             )
         former = self._identity
-        namespace = namespace_of(info, self._settings.namespace)
+        # Behind a connection that was not there yet may be another model of the same name.
+        known = former is not None and count == self._confirmed
+        dimension = former.dimension if former and known else await self._measure()
+        namespace = namespace_of(info, dimension, self._settings.namespace)
+        self._identity = Identity(info, namespace, dimension)
+        self._confirmed = count
         if former is None or former.namespace != namespace:
-            self._identity = Identity(info, namespace, await self._measure())
             log.info(
                 "model: %s, dimension %d, collection %s",
                 info["model_id"],
-                self._identity.dimension,
+                dimension,
                 self._identity.collection(self._settings.qdrant_collection),
             )
-        elif former.info != info:
-            # limits may change without a change of the model
-            self._identity = Identity(info, namespace, former.dimension)
-        self._confirmed = count
 
     async def _measure(self) -> int:
         """Embed a word to learn the dimension, which ``/info`` does not tell."""

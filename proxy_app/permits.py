@@ -8,10 +8,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from proxy_app.errors import EmbedError, Kind
+
+
+class Turn:
+    """A batch in line: ``granted`` is done once its permits are there."""
+
+    __slots__ = ("_permits", "count", "granted")
+
+    def __init__(self, permits: Permits, count: int) -> None:
+        self._permits = permits
+        self.count = count
+        self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def leave(self, _: object = None) -> None:
+        """Give the permits back, or leave the line; the second time nothing happens.
+
+        Can be the callback of a task that is done.
+        """
+        if self.count:
+            self._permits.release(self)
+            self.count = 0
 
 
 class Permits:
@@ -22,7 +40,7 @@ class Permits:
         self.queue_limit = queue_limit
         self.in_flight = 0
         self.queued = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._line: deque[Turn] = deque()
 
     def __repr__(self) -> str:
         return f"<Permits in_flight={self.in_flight}/{self.total} queued={self.queued}>"
@@ -30,7 +48,7 @@ class Permits:
     def refuse_overload(self, count: int) -> None:
         """Raise EmbedError (Overloaded) where ``count`` more inputs would overfill the queue.
 
-        An idle worker takes a request of any size that is allowed at all.
+        A worker whose queue is empty takes a request of any size that is allowed at all.
         """
         if self.queued and self.queued + count > self.queue_limit:
             raise EmbedError(
@@ -42,48 +60,32 @@ class Permits:
     def resize(self, total: int) -> None:
         """Set the number of permits; fewer take effect as batches come back."""
         self.total = total
-        self._wake()
+        self._grant()
 
-    @asynccontextmanager
-    async def hold(self, count: int) -> AsyncIterator[None]:
-        """Hold ``count`` permits for the body's time, waiting for them in turn."""
-        await self._take(count)
-        try:
-            yield
-        finally:
-            self.in_flight -= count
-            self._wake()
-
-    def _fits(self, count: int) -> bool:
-        # A batch larger than all permits (they were made fewer meanwhile) goes when it is alone.
-        return self.in_flight + count <= self.total or not self.in_flight
-
-    async def _take(self, count: int) -> None:
-        if not self._waiting and self._fits(count):
-            self.in_flight += count
-            return
-        turn = asyncio.get_running_loop().create_future()
-        entry = (count, turn)
-        self._waiting.append(entry)
+    def join(self, count: int) -> Turn:
+        """Get in line for ``count`` permits; whoever joins must leave."""
+        turn = Turn(self, count)
+        self._line.append(turn)
         self.queued += count
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.cancelled():
-                self._waiting.remove(entry)
-                self.queued -= count
-            else:
-                self.in_flight -= count  # the turn came in the same moment: hand it on
-            self._wake()
-            raise
+        self._grant()
+        return turn
 
-    def _wake(self) -> None:
-        for count, turn in list(self._waiting):
-            if turn.cancelled():
-                continue  # its task is about to take it out
-            if not self._fits(count):
-                break
-            self._waiting.remove((count, turn))
-            self.queued -= count
-            self.in_flight += count
-            turn.set_result(None)
+    def release(self, turn: Turn) -> None:
+        """Take back what a turn holds; ``Turn.leave`` calls it once."""
+        if turn in self._line:
+            self._line.remove(turn)
+            self.queued -= turn.count
+        else:
+            self.in_flight -= turn.count
+        self._grant()
+
+    def _grant(self) -> None:
+        # A batch larger than all permits (they were made fewer meanwhile) goes when it is alone.
+        while self._line and (
+            not self.in_flight or self.in_flight + self._line[0].count <= self.total
+        ):
+            turn = self._line.popleft()
+            self.queued -= turn.count
+            self.in_flight += turn.count
+            if not turn.granted.done():
+                turn.granted.set_result(None)

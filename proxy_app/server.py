@@ -74,6 +74,7 @@ class Server(BaseApplication):
             "control_socket_disable": True,
             "proc_name": "embedrack",
             "child_exit": _child_exit,
+            "when_ready": self._when_ready,
             "on_exit": self._on_exit,
         }.items():
             self.cfg.set(name, value)
@@ -91,6 +92,18 @@ class Server(BaseApplication):
             return await runner(settings)
 
         return make
+
+    def _when_ready(self, _: object) -> None:
+        settings = self._settings
+        logs.log.info(
+            "listening on %s:%d: %d workers, %d MiB of L1, upstream %s, store %s",
+            settings.bind,
+            settings.port,
+            settings.worker_count,
+            settings.memory,
+            settings.upstream_url,
+            settings.qdrant_url or "none",
+        )
 
     def _on_exit(self, _: object) -> None:
         shutil.rmtree(self._metrics_dir, ignore_errors=True)

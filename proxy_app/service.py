@@ -21,7 +21,7 @@ from proxy_app.keys import Item, Keyer, Params
 from proxy_app.memory import Memory
 from proxy_app.metrics import INPUTS, STAGE_SECONDS, UPSTREAM_ERRORS
 from proxy_app.model import Identity, Model
-from proxy_app.permits import Permits
+from proxy_app.permits import Permits, Turn
 from proxy_app.settings import Settings
 from proxy_app.store import Store
 from proxy_app.upstream import Upstream
@@ -74,12 +74,6 @@ class _RefusedError(Exception):
         super().__init__(error.message)
         self.owner = owner
         self.error = error
-
-
-def _blamed(trip: Trip, error: EmbedError) -> Exception:
-    """Count an upstream error, and lay it on the request whose inputs it is about, if it is."""
-    UPSTREAM_ERRORS[error.kind.value].inc()
-    return _RefusedError(trip, error) if error.concerns_inputs else error
 
 
 class Service:
@@ -223,26 +217,32 @@ class Service:
         loads = [Load(f.key, f.item, encode(f.item)) for f in flights]
         most = share(len(loads), self._instances.count, trip.identity.max_batch)
         for batch in split(loads, min(most, self._permits.total), self._upstream.payload_limit):
+            turn = self._permits.join(len(batch))
             crew = [by_key[load.key] for load in batch]
-            self.flights.launch(crew, partial(self._compute, trip, batch))
+            task = self.flights.launch(crew, partial(self._compute, trip, batch, turn))
+            # A task that is cancelled before its first step never gets to leave by itself.
+            task.add_done_callback(turn.leave)
 
-    async def _compute(self, trip: Trip, batch: list[Load], flights: list[Flight]) -> None:
+    async def _compute(
+        self, trip: Trip, batch: list[Load], turn: Turn, flights: list[Flight]
+    ) -> None:
         """Crew of one batch: embed it, check that the model is still the same, keep and land."""
-        try:
-            async with self._permits.hold(len(batch)):
-                started = time.perf_counter()
-                dimension = trip.params.dimensions or trip.identity.dimension
-                result = await self._upstream.embed(batch, trip.params, dimension)
-                seconds = time.perf_counter() - started
-            if not await self._model.confirm(trip.identity):
-                raise ModelChangedError
-        except EmbedError as error:
-            raise _blamed(trip, error) from None
+        await turn.granted
+        started = time.perf_counter()
+        dimension = trip.params.dimensions or trip.identity.dimension
+        result = await self._upstream.embed(batch, trip.params, dimension)
+        seconds = time.perf_counter() - started
+        turn.leave()
+        if not await self._model.confirm(trip.identity):
+            raise ModelChangedError
         trip.upstream_seconds = max(trip.upstream_seconds, seconds)
         STAGE_SECONDS["upstream"].observe(seconds)
+        for error in {outcome for outcome in result.outcomes if isinstance(outcome, EmbedError)}:
+            UPSTREAM_ERRORS[error.kind.value].inc()
         for flight, outcome in zip(flights, result.outcomes, strict=True):
             if isinstance(outcome, EmbedError):
-                self.flights.crash(flight, _blamed(trip, outcome))
+                blamed = _RefusedError(trip, outcome) if outcome.concerns_inputs else outcome
+                self.flights.crash(flight, blamed)
                 continue
             flight.trace = result.headers
             self._keep(trip, flight.key, outcome)

@@ -148,11 +148,16 @@ class Upstream:
     async def embed(self, batch: list[Load], params: Params, dimension: int) -> Result:
         """Embed one batch (TEI's limits are the caller's to keep), resending as told above.
 
-        Raises EmbedError where the whole batch failed; an input that failed alone has its error
-        among the outcomes.
+        What failed has its error among the outcomes; a batch that failed as one has the same for
+        every input.
         """
-        await self._refuse_unembeddable(batch)
-        tail = b"]," + fields_of(params)
+        try:
+            await self._refuse_unembeddable(batch)
+            return await self._embed(batch, b"]," + fields_of(params), dimension)
+        except EmbedError as error:
+            return Result([error] * len(batch), {})
+
+    async def _embed(self, batch: list[Load], tail: bytes, dimension: int) -> Result:
         if any(self.suspects.breaks(load.key) for load in batch):
             return await self._embed_alone(batch, tail, dimension)
         try:

@@ -266,6 +266,23 @@ async def test_another_model_behind_the_same_url(
     assert vector == (await proxy.embed(inputs="b"))[1][0]
 
 
+@pytest.mark.parametrize("fault", ["close", "bye"])
+async def test_another_dimension_behind_the_same_name(
+    start: StartProxy, tei: StandInTei, fault: str
+) -> None:
+    """A model folder that was exchanged: /info is the same, the vectors are not."""
+    proxy = await start()
+    if fault == "bye":  # it ends the connection after a good reply, as a server that drains does
+        tei.faults.append(fault)
+    assert len(json.loads((await proxy.embed(inputs="a"))[1][0])) == 8
+    tei.dimension = 6
+    if fault == "close":
+        tei.faults.append(fault)
+    for text in ("b", "a"):
+        status, [vector], headers = await proxy.embed(inputs=text)
+        assert (status, headers["X-Cache"][:4], len(json.loads(vector))) == (200, "miss", 6)
+
+
 async def test_a_client_that_goes_takes_its_work_along(start: StartProxy, tei: StandInTei) -> None:
     tei.delay = 5
     proxy = await start()

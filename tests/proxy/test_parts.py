@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import struct
 import sys
 import uuid
@@ -167,31 +166,37 @@ def test_suspects_are_convicted_by_the_second_break() -> None:
 
 async def test_permits_are_given_in_turn_and_come_back() -> None:
     permits = Permits(10, 100)
-    order = []
-
-    async def hold(name: str, count: int) -> None:
-        async with permits.hold(count):
-            order.append(name)
-            await asyncio.sleep(0.01)
-
-    await asyncio.gather(hold("a", 8), hold("big", 10), hold("small", 2))
-    assert order == ["a", "big", "small"]
+    first, big, small = (permits.join(count) for count in (8, 10, 2))
+    assert [turn.granted.done() for turn in (first, big, small)] == [True, False, False]
+    assert repr(permits) == "<Permits in_flight=8/10 queued=12>"
+    first.leave()
+    assert [turn.granted.done() for turn in (big, small)] == [True, False]
+    big.leave()
+    big.leave()
+    assert small.granted.done()
+    small.leave()
     assert repr(permits) == "<Permits in_flight=0/10 queued=0>"
 
 
-async def test_who_stops_waiting_for_permits_leaves_none_behind() -> None:
+async def test_who_leaves_the_line_leaves_nothing_behind() -> None:
     permits = Permits(1, 100)
-
-    async def hold() -> None:
-        async with permits.hold(1):
-            await asyncio.sleep(0.05)
-
-    tasks = [asyncio.create_task(hold()) for _ in range(5)]
-    await asyncio.sleep(0.01)
-    tasks[0].cancel()
-    tasks[2].cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    turns = [permits.join(1) for _ in range(5)]
+    turns[2].leave()
+    turns[0].granted.cancel()
+    for turn in turns:
+        turn.leave()
     assert repr(permits) == "<Permits in_flight=0/1 queued=0>"
+
+
+async def test_a_full_line_refuses_and_an_empty_one_takes_any() -> None:
+    permits = Permits(10, 20)
+    permits.refuse_overload(2048)
+    permits.join(10)
+    permits.refuse_overload(2048)
+    permits.join(15)
+    permits.refuse_overload(5)
+    with pytest.raises(EmbedError, match="EMBEDRACK_MAX_QUEUE"):
+        permits.refuse_overload(6)
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,10 @@ class StandInTei:
                 return _error("Backend error: out of memory", "Backend", 424)
             case "502":
                 return web.Response(status=502, text=html, content_type="text/html")
+            case "bye":
+                reply = self._vectors(inputs, body)
+                reply.force_close()
+                return reply
             case "close":
                 return _hang_up(request)
             case "hang":
