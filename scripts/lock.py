@@ -20,7 +20,7 @@ OPTIONS = (
 
 
 def main(upgrade: list[str]) -> int:
-    """Write the three locks; `--upgrade` takes the newest versions that pyproject.toml allows."""
+    """Write the locks; `--upgrade` takes the newest versions that pyproject.toml allows."""
     if shutil.which("uv") is None:
         sys.exit("lock: the command `uv` is needed: `pip install uv` brings it")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -32,6 +32,9 @@ def main(upgrade: list[str]) -> int:
     every = own + extras["run"] + extras["test"]
     resolve("test", every, "--constraints", "locks/run.txt", *upgrade)
     resolve("deploy", extras["deploy"], *upgrade)
+    # What the hosts install: the proxy alone, and what fetches models.
+    resolve("proxy", own, "--constraints", "locks/run.txt", *upgrade)
+    resolve("hub", extras["hub"], *upgrade)
     return 0
 
 

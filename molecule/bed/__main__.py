@@ -1,0 +1,143 @@
+"""The test bed: `python3 molecule/bed up|down|status|shell|inventory` (root, Linux)."""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import artifacts
+import host
+import image
+import network
+import paths
+from command import Failure, run, say
+
+import inventory
+
+NEEDED = {
+    "debootstrap": "debootstrap",
+    "systemd-nspawn": "systemd-container",
+    "nft": "nftables",
+    "ip": "iproute2",
+    "ssh": "openssh-client",
+}
+
+
+def main() -> int:
+    """Run a verb; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="molecule/bed", description=__doc__)
+    parser.add_argument("verb", choices=["up", "down", "status", "shell", "inventory"])
+    parser.add_argument("name", nargs="?", default="", help="the host; `one` unless said")
+    parser.add_argument("command", nargs="*", help="for shell: what to run there")
+    parser.add_argument("--os", default="bookworm", choices=image.SYSTEMS)
+    parser.add_argument("--all", action="store_true", help="down: drop images and artifacts too")
+    options = parser.parse_args()
+    name = options.name or "one"
+    try:
+        if options.verb == "up":
+            up(name, options.os)
+        elif options.verb == "down":
+            down(options.name, everything=options.all)
+        elif options.verb == "inventory":
+            print(inventory.write(name, str(host.about(name)["address"])))
+        elif options.verb == "shell":
+            return subprocess.run(
+                [*host.ssh(str(host.about(name)["address"])), *options.command], check=False
+            ).returncode
+        else:
+            for known in names():
+                print(known, host.about(known), "running" if host.pid(known) else "stopped")
+    except KeyError:
+        print(f"bed: there is no host {name}; `up {name}` makes it", file=sys.stderr)
+        return 1
+    except Failure as failure:
+        print(f"bed: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def names() -> list[str]:
+    """Return the hosts' names."""
+    folder = paths.STATE / "hosts"
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def up(name: str, system: str) -> None:
+    """Boot a host, with everything that it needs beside it."""
+    refuse_where_impossible()
+    began = time.monotonic()
+    paths.STATE.mkdir(parents=True, exist_ok=True)
+    if not paths.KEY.exists():
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bed", "-f", paths.KEY)
+    image.ensure("bookworm")
+    artifacts.ensure()
+    network.up()
+    serve_models()
+    known = names()
+    taken = {int(str(host.about(other).get("number", -1))) for other in known if other != name}
+    number = next(n for n in range(200) if n not in taken)
+    address = host.up(name, system, number)
+    folder = inventory.write(name, address)
+    say(f"{name} is up after {time.monotonic() - began:.0f} s; inventory {folder}")
+
+
+def refuse_where_impossible() -> None:
+    """Name what this machine lacks."""
+    if os.geteuid() != 0:
+        raise Failure("the bed needs root: it boots hosts of its own")
+    missing = [package for program, package in NEEDED.items() if not shutil.which(program)]
+    if missing:
+        raise Failure(f"install {' '.join(missing)} first: `apt-get install {' '.join(missing)}`")
+
+
+def serve_models() -> None:
+    """Start the stand-in for the model hub on the bed's own network."""
+    place = paths.STATE / "hub.pid"
+    if place.exists() and b"hub.py" in command_of(int(place.read_text())):
+        return
+    with (paths.STATE / "hub.log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, str(Path(__file__).with_name("hub.py"))),
+                *(str(paths.ARTIFACTS / "models"), network.GATEWAY, str(inventory.HUB_PORT)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    place.write_text(str(process.pid))
+
+
+def command_of(pid: int) -> bytes:
+    """Return a process's command line; empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def down(name: str, *, everything: bool) -> None:
+    """Remove one host, or all of the bed."""
+    for known in [name] if name else names():
+        host.down(known)
+        shutil.rmtree(paths.STATE / f"inventory-{known}", ignore_errors=True)
+        say(f"{known} is gone")
+    if names():
+        return
+    place = paths.STATE / "hub.pid"
+    if place.exists():
+        if b"hub.py" in command_of(int(place.read_text())):
+            os.kill(int(place.read_text()), signal.SIGTERM)
+        place.unlink()
+    network.down()
+    if everything:
+        shutil.rmtree(paths.STATE, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""A host: systemd-nspawn over an overlay of a base image, with a network address of its own."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import image
+import network
+import paths
+from command import Failure, say
+
+#: Runs in a mount namespace of its own, which takes the overlay away when it ends. nspawn exits
+#: with 133 when the host reboots. podman's own overlays cannot lie on ours, so its storage is bound
+#: in; the packages of apt are shared, so that a second host fetches none.
+BOOT = """\
+set -e
+mount --make-rprivate /
+mount -t tmpfs tmpfs /run
+mount -t overlay overlay -o lowerdir={base},upperdir=upper,workdir=work root
+while :; do
+    status=0
+    SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn -b -D root --register=no --keep-unit \
+        -M {name} --capability=all --system-call-filter='@keyring bpf' \
+        --bind="$PWD/containers:/var/lib/containers" --bind={packages}:/var/cache/apt/archives \
+        --network-bridge={bridge} --resolv-conf=bind-host </dev/null >>console.log 2>&1 || status=$?
+    test $status = 133 || exit $status
+done
+"""
+
+
+def up(name: str, system: str, number: int) -> str:
+    """Boot a host and return its address, once it says that it runs."""
+    folder = paths.host(name)
+    address = f"{network.PREFIX}.{10 + number}"
+    if pid(name):
+        return address
+    base = image.ensure(system)
+    packages = paths.STATE / "packages" / system
+    for part in (*(folder / name for name in ("upper", "work", "root", "containers")), packages):
+        part.mkdir(parents=True, exist_ok=True)
+    furnish(folder / "upper", name, address)
+    script = BOOT.format(base=base, name=name, bridge=network.BRIDGE, packages=packages)
+    with (folder / "boot.log").open("w") as log:
+        process = subprocess.Popen(
+            ["unshare", "-m", "bash", "-c", script],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    told = {"pid": process.pid, "address": address, "system": system, "number": number}
+    (folder / "host.json").write_text(json.dumps(told))
+    wait(name, address)
+    return address
+
+
+def furnish(upper: Path, name: str, address: str) -> None:
+    """Lay into the overlay what makes it this host: address, key, stand-in GPUs."""
+    for place, text in {
+        "etc/hostname": f"{name}\n",
+        "etc/hosts": f"127.0.0.1 localhost\n{address} {name}\n",
+        "etc/systemd/network/10-host0.network": (
+            f"[Match]\nName=host0\n[Network]\nAddress={address}/24\nGateway={network.GATEWAY}\n"
+        ),
+        "root/.ssh/authorized_keys": paths.KEY.with_suffix(".pub").read_text(),
+        "etc/cdi/stand-in.yaml": json.dumps(cdi(), indent=2),
+        "etc/tmpfiles.d/stand-in-gpu.conf": "".join(
+            f"c /dev/stand-in-gpu{number} 0666 root root - 1:3\n" for number in range(4)
+        ),
+    }.items():
+        target = upper / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    (upper / "root/.ssh").chmod(0o700)
+    (upper / "root").chmod(0o700)
+    (upper / "usr/bin").mkdir(parents=True, exist_ok=True)
+    shutil.copy(paths.STAND_INS / "nvidia-smi", upper / "usr/bin/nvidia-smi")
+    (upper / "usr/bin/nvidia-smi").chmod(0o755)
+
+
+def cdi() -> dict[str, object]:
+    """Describe four stand-in GPUs (CDI 0.5.0: what podman 4.3 reads), by index and by UUID."""
+    devices = []
+    for number in range(4):
+        edits = {
+            "env": [f"STAND_IN_GPU={number}"],
+            "deviceNodes": [{"path": f"/dev/stand-in-gpu{number}"}],
+        }
+        for name in (str(number), f"GPU-00000000-0000-0000-0000-00000000000{number}"):
+            devices.append({"name": name, "containerEdits": edits})
+    return {"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": devices}
+
+
+def wait(name: str, address: str) -> None:
+    """Wait until the host answers and its systemd is through with starting."""
+    for _ in range(90):
+        if not pid(name):
+            break
+        done = subprocess.run(
+            ["timeout", "10", *ssh(address), "systemctl is-system-running"],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.stdout.strip() in ("running", "degraded"):
+            say(f"{name} at {address}: {done.stdout.strip()}")
+            return
+        time.sleep(1)
+    console = paths.host(name) / "console.log"
+    tail = console.read_text(errors="replace")[-1500:] if console.exists() else ""
+    raise Failure(
+        f"the host {name} did not boot:\n{(paths.host(name) / 'boot.log').read_text()}{tail}"
+    )
+
+
+def ssh(address: str) -> list[str]:
+    """Return the command that runs another on a host."""
+    options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
+    chosen = [part for option in (*options, "ConnectTimeout=3") for part in ("-o", option)]
+    return ["ssh", "-i", str(paths.KEY), *chosen, f"root@{address}"]
+
+
+def about(name: str) -> dict[str, object]:
+    """Return what is known of a host: pid, address, system, number; empty if there is none."""
+    place = paths.host(name) / "host.json"
+    return dict(json.loads(place.read_text())) if place.exists() else {}
+
+
+def pid(name: str) -> int:
+    """Return the process id of a host that runs, else 0."""
+    number = int(str(about(name).get("pid", 0)))
+    try:
+        command = Path(f"/proc/{number}/cmdline").read_bytes()
+    except OSError:
+        return 0
+    # The second: in the moment before it has become the first.
+    return number if b"nspawn" in command or b"molecule/bed" in command else 0
+
+
+def down(name: str) -> None:
+    """Power a host off and delete its overlay."""
+    number = pid(name)
+    if number:
+        subprocess.run(
+            ["timeout", "10", *ssh(str(about(name)["address"])), "systemctl poweroff"],
+            check=False,
+            capture_output=True,
+        )
+        for _ in range(200):
+            if not pid(name):
+                break
+            time.sleep(0.1)
+        else:
+            os.killpg(number, signal.SIGKILL)
+    shutil.rmtree(paths.host(name), ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit("use `python3 molecule/bed`")
