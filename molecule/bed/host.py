@@ -91,6 +91,13 @@ def cdi() -> dict[str, object]:
         edits = {
             "env": [f"STAND_IN_GPU={number}"],
             "deviceNodes": [{"path": f"/dev/stand-in-gpu{number}"}],
+            "mounts": [
+                {
+                    "hostPath": "/usr/bin/nvidia-smi",
+                    "containerPath": "/usr/bin/nvidia-smi",
+                    "options": ["ro", "bind"],
+                }
+            ],
         }
         for name in (str(number), f"GPU-00000000-0000-0000-0000-00000000000{number}"):
             devices.append({"name": name, "containerEdits": edits})

@@ -1,0 +1,46 @@
+"""Under load: what cannot work fails with its reason, and the former state serves on."""
+
+from typing import Any
+
+from scenario import Host, check
+
+
+def run(host: Host) -> None:
+    """A configuration nginx refuses, a model that is not there, an image that does not start."""
+    host.deploy(tei_gpus=2)
+    before = host.units()
+    with host.load() as load:
+        fails(host, "nginx did not take the new configuration", nginx_keepalive=-1)
+        fails(host, "there is no model 'nobody/nothing' on the hub", tei_model_id="nobody/nothing")
+        fails(host, "has no revision 'v9'", tei_revision="v9")
+        host.sh(
+            "printf 'FROM %s\\nENTRYPOINT [\"/bin/false\"]\\n' localhost/embedrack/tei-stand-in:1.9 "
+            "> /tmp/Containerfile"
+        )
+        host.sh(
+            "c=$(podman create --entrypoint '[\"/bin/false\"]' localhost/embedrack/tei-stand-in:1.9)"
+            " && podman commit -q --change 'ENTRYPOINT [\"/bin/false\"]' $c localhost/broken:1"
+            " && podman rm $c"
+        )
+        fails(
+            host,
+            "Its former settings are back and serve",
+            tei_image="localhost/broken:1",
+            tei_image_archive="",
+        )
+    check(load["failed"] == 0, f"requests failed: {load['failures']}")
+    after = host.units()
+    check(before.keys() == after.keys(), f"units before {sorted(before)}, after {sorted(after)}")
+    play = host.deploy(tei_gpus=2)
+    check(play.changed == 0, f"{play.changed} tasks changed something after the failures")
+
+
+def fails(host: Host, sentence: str, **variables: Any) -> None:
+    """Expect the play to fail with a sentence, and the endpoint to verify as before."""
+    play = host.play("site.yml", tei_gpus=2, **variables)
+    said = " ".join(play.output.split())
+    check(play.status != 0, f"{variables} was deployed")
+    check(sentence in said, f"{variables}: no {sentence!r} in:\n{play.output[-2500:]}")
+    verify = host.play("playbooks/verify.yml")
+    check(verify.status == 0, f"{variables}: verify fails:\n{verify.output[-1500:]}")
+    host.say(f"{variables}: {sentence}")

@@ -1,0 +1,150 @@
+"""Looks at a host and says what is wrong: one JSON object a check, `ok`, what was seen, the remedy.
+
+Runs on the host, standard library alone, reads only. `doctor.py CONFIG_DIR`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Dict
+
+Finding = Dict[str, object]
+
+
+def finding(check: str, ok: bool, seen: str, remedy: str) -> Finding:
+    """Make one check's result."""
+    return {"check": check, "ok": ok, "seen": seen, "remedy": "" if ok else remedy}
+
+
+def unit(name: str) -> Finding:
+    """Tell whether a unit is active, and how often it was restarted."""
+    fields = "ActiveState,SubState,NRestarts"
+    done = subprocess.run(
+        ["systemctl", "show", f"--property={fields}", name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
+    state = told.get("ActiveState", "unknown")
+    return finding(
+        f"unit {name}",
+        state == "active",
+        f"{state} ({told.get('SubState')}), restarts {told.get('NRestarts', 0)}",
+        f"`journalctl -u {name} -n 50` says why; `systemctl start {name}`",
+    )
+
+
+def answers(check: str, url: str, remedy: str) -> Finding:
+    """Tell whether a URL answers with 200 within five seconds."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            return finding(check, reply.status == 200, f"{url}: {reply.status}", remedy)
+    except urllib.error.HTTPError as error:
+        return finding(check, False, f"{url}: {error.code}", remedy)
+    except OSError as error:
+        return finding(check, False, f"{url}: {error}", remedy)
+
+
+def value(path: Path, name: str) -> str:
+    """Return a variable of an environment file; empty where there is none."""
+    try:
+        found = re.search(rf'^{name}="?(.*?)"?$', path.read_text(), re.MULTILINE)
+    except OSError:
+        return ""
+    return found.group(1) if found else ""
+
+
+def instances(config: Path) -> list[Finding]:
+    """Check each TEI instance: unit and health."""
+    found = []
+    for path in sorted(config.glob("tei/*.env")):
+        remedy = f"`systemctl restart tei@{path.stem}`; `nvidia-smi` tells of its GPU"
+        found.append(unit(f"tei@{path.stem}.service"))
+        found.append(answers(f"instance {path.stem}", value(path, "TEI_HEALTH"), remedy))
+    return found
+
+
+def store(config: Path) -> list[Finding]:
+    """Check Qdrant, ours by its unit and anyone's by its answer."""
+    found = []
+    if (config / "qdrant.yaml").exists():
+        found.append(unit("qdrant.service"))
+    if url := value(config / "proxy.env", "EMBEDRACK_QDRANT_URL"):
+        remedy = "hits come from memory alone until it answers; qdrant_host names it"
+        found.append(answers("store", url + "/readyz", remedy))
+    return found
+
+
+def balancer(config: Path) -> list[Finding]:
+    """Check that nginx leads to exactly the instances that the proxy counts on."""
+    place = config / "instances.json"
+    if not place.exists():
+        return []
+    listed = json.loads(place.read_text())
+    wanted = {f"{one['address']}:{one['port']}" for one in listed["instances"]}
+    text = Path("/etc/nginx/conf.d/embedrack.conf").read_text()
+    served = set(re.findall(r"server (\S+:\d+) max_fails", text))
+    port = re.search(r"listen 127\.0\.0\.1:(\d+)", text)
+    return [
+        unit("nginx.service"),
+        finding(
+            "upstreams",
+            wanted == served,
+            f"nginx leads to {len(served)}, the proxy counts on {len(wanted)}",
+            "`ansible-playbook site.yml --tags tei` writes both anew",
+        ),
+        answers(
+            "balancer",
+            f"http://127.0.0.1:{port.group(1) if port else 8081}/generation",
+            "`nginx -t` and /var/log/nginx/error.log say why",
+        ),
+    ]
+
+
+def endpoint() -> list[Finding]:
+    """Check the proxy by what its socket says."""
+    socket = Path("/etc/systemd/system/embedrack-proxy.socket")
+    if not socket.exists():
+        return []
+    address = (re.findall(r"^ListenStream=(.*)$", socket.read_text(), re.MULTILINE) or [""])[0]
+    url = "http://" + address.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
+    return [
+        unit("embedrack-proxy.socket"),
+        unit("embedrack-proxy.service"),
+        answers("endpoint", url + "/livez", "`journalctl -u embedrack-proxy -n 50` says why"),
+        answers("upstream as the proxy sees it", url + "/health", "see the instances above"),
+    ]
+
+
+def disk() -> list[Finding]:
+    """Check that Qdrant and podman have room to write."""
+    found = []
+    for place in ("/var/lib/embedrack", "/var/lib/containers"):
+        if Path(place).exists():
+            usage = shutil.disk_usage(place)
+            seen = f"{usage.free / 1e9:.1f} of {usage.total / 1e9:.0f} GB free"
+            remedy = "make room; `playbooks/purge.yml` empties the cache"
+            found.append(finding(f"disk {place}", usage.free > 1e9, seen, remedy))
+    return found
+
+
+def main(config: Path) -> int:
+    """Print every finding as a JSON list."""
+    found = instances(config) + store(config) + balancer(config) + endpoint() + disk()
+    if not any(str(one["check"]).startswith("unit") for one in found):
+        remedy = "`ansible-playbook site.yml` deploys"
+        found.append(finding("deployment", False, f"nothing in {config}", remedy))
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
