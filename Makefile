@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Every recipe is plain POSIX sh. Variables given to make reach the
 # programs by the environment, which is make's own doing, so that no shell reads what they hold.
-.PHONY: help run test clean lock
+.PHONY: help run test clean lock scenarios up shell down docs
 
 PYTHON ?= python3
 
@@ -14,6 +14,10 @@ help:
 	@echo '             QDRANT_URL=    a Qdrant of yours, in place of ours'
 	@echo 'make test    lint, format, types and tests'
 	@echo 'make clean   drop the cache that make run keeps (DATA_DIR= as there)'
+	@echo 'make scenarios  the deployment on real systemd hosts (root; OS=trixie, ONLY=rescale)'
+	@echo 'make up      deploy a host of the test bed, and say how to reach it (NAME=, OS=)'
+	@echo 'make shell   a shell on it;  make down: remove every trace of the test bed'
+	@echo 'make docs    write the generated pages anew'
 	@echo 'make lock    write the lock files anew (UPGRADE=--upgrade for newer versions)'
 	@echo 'PYTHON=python3.12 chooses another Python for any of them'
 
@@ -32,3 +36,27 @@ clean:
 lock:
 	@$(PYTHON) scripts/bootstrap.py
 	@$(PYTHON) scripts/lock.py $(UPGRADE)
+
+OS ?= bookworm
+NAME ?= one
+INVENTORY = $${EMBEDRACK_BED:-/var/lib/embedrack-bed}/inventory-$(NAME)
+
+scenarios:
+	@$(PYTHON) scripts/bootstrap.py test
+	@.venv/bin/python -u molecule/run.py --os $(OS) $(ONLY)
+
+up:
+	@$(PYTHON) scripts/bootstrap.py test
+	@.venv/bin/python molecule/bed up $(NAME) --os $(OS)
+	@.venv/bin/ansible-playbook -i "$(INVENTORY)" site.yml
+	@echo 'make shell NAME=$(NAME) opens a shell there; make down removes it'
+
+shell:
+	@.venv/bin/python molecule/bed shell $(NAME)
+
+down:
+	@.venv/bin/python molecule/bed down
+
+docs:
+	@$(PYTHON) scripts/bootstrap.py test
+	@.venv/bin/python scripts/variables.py

@@ -1,4 +1,4 @@
-"""Runs scenarios on hosts of the bed: `run.py [--os SYSTEM] [SCENARIO …]`; prints time and verdict."""
+"""Runs scenarios on a host of the bed, and prints what each saw: `run.py [--os SYSTEM] [NAME …]`."""
 
 import argparse
 import importlib

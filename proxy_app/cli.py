@@ -1,4 +1,4 @@
-"""The command ``embedrack``: serve, check, embed."""
+"""The command ``embedrack``: serve, check, embed, migrate-env."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import fields
+from pathlib import Path
 
 from proxy_app import __version__
 from proxy_app.settings import PREFIX, Settings, SettingsError
@@ -66,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("text")
     embed.add_argument("--url", default="http://127.0.0.1:8080", help="default: %(default)s")
     embed.set_defaults(run=_embed)
+
+    migrate = verbs.add_parser("migrate-env", help="turn the ancestor's .env into variables")
+    migrate.add_argument("file", type=Path)
+    migrate.add_argument("--output", type=Path, help="such as inventory/group_vars/all.yml")
+    migrate.add_argument("--force", action="store_true", help="replace the output")
+    migrate.set_defaults(run=_migrate)
     return parser
 
 
@@ -127,4 +134,21 @@ def _embed(options: argparse.Namespace) -> int:
     milliseconds = (time.perf_counter() - started) * 1000
     first = ", ".join(f"{number:.6f}" for number in vector[:4])
     print(f"dimension {len(vector)}   [{first}, …]   cache: {cache}   {milliseconds:.1f} ms")
+    return 0
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    from proxy_app.migrate import MigrationError, write
+
+    try:
+        text, unknown = write(options.file, options.output, force=options.force)
+    except MigrationError as error:
+        print(f"embedrack: {options.file}: {error}", file=sys.stderr)
+        return 2
+    for sentence in unknown:
+        print(f"embedrack: {options.file}: {sentence}", file=sys.stderr)
+    if options.output is None:
+        print(text, end="")
+    else:
+        print(f"written: {options.output}")
     return 0

@@ -8,6 +8,7 @@ CHECKS = {
     "lint": ["ruff", "check", "."],
     "format": ["ruff", "format", "--check", "."],
     "types": ["mypy"],
+    "roles": ["ansiblelint", "--profile", "production", "--offline"],
     "tests": ["pytest"],
 }
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import image
@@ -54,7 +55,13 @@ def up(name: str, system: str, number: int) -> str:
             stderr=log,
             start_new_session=True,
         )
-    told = {"pid": process.pid, "address": address, "system": system, "number": number}
+    told = {
+        "pid": process.pid,
+        "started": started(process.pid),
+        "address": address,
+        "system": system,
+        "number": number,
+    }
     (folder / "host.json").write_text(json.dumps(told))
     wait(name, address)
     return address
@@ -64,6 +71,7 @@ def furnish(upper: Path, name: str, address: str) -> None:
     """Lay into the overlay what makes it this host: address, key, stand-in GPUs."""
     for place, text in {
         "etc/hostname": f"{name}\n",
+        "etc/machine-id": f"{uuid.uuid4().hex}\n",
         "etc/hosts": f"127.0.0.1 localhost\n{address} {name}\n",
         "etc/systemd/network/10-host0.network": (
             f"[Match]\nName=host0\n[Network]\nAddress={address}/24\nGateway={network.GATEWAY}\n"
@@ -141,13 +149,18 @@ def about(name: str) -> dict[str, object]:
 
 def pid(name: str) -> int:
     """Return the process id of a host that runs, else 0."""
-    number = int(str(about(name).get("pid", 0)))
+    known = about(name)
+    number = int(str(known.get("pid", 0)))
+    return number if number and started(number) == known.get("started") else 0
+
+
+def started(number: int) -> str:
+    """Return when a process started (field 22 of /proc/PID/stat), "" for one that has ended."""
     try:
-        command = Path(f"/proc/{number}/cmdline").read_bytes()
+        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return 0
-    # The second: in the moment before it has become the first.
-    return number if b"nspawn" in command or b"molecule/bed" in command else 0
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
 
 
 def down(name: str) -> None:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import paths
-from command import run, say
+from command import Failure, run, say
 
 SYSTEMS = ("bookworm", "trixie")
 INCLUDED = (
@@ -16,17 +16,31 @@ BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 SOURCES = """\
 Types: deb
-URIs: http://deb.debian.org/debian
+URIs: {mirror}
 Suites: {system} {system}-updates
 Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 
 Types: deb
-URIs: http://deb.debian.org/debian-security
+URIs: {security}
 Suites: {system}-security
 Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 """
+
+
+def mirrors() -> tuple[str, str]:
+    """Return this machine's own mirrors of Debian: packages, security updates."""
+    shown = "$(ORIGIN)|$(RELEASE)|$(REPO_URI)"
+    told = run("apt-get", "indextargets", "--format", shown, "Created-By: Packages")
+    found: dict[bool, str] = {}
+    for line in told.splitlines():
+        origin, release, uri = line.split("|")
+        if origin == "Debian":
+            found[release.endswith("-security")] = uri
+    if len(found) != 2:
+        raise Failure("no mirror of Debian in apt's sources; `apt-get update` comes first")
+    return found[False], found[True]
 
 
 def ensure(system: str) -> Path:
@@ -37,9 +51,13 @@ def ensure(system: str) -> Path:
     say(f"making the base image of {system} (two minutes)")
     shutil.rmtree(root, ignore_errors=True)
     root.parent.mkdir(parents=True, exist_ok=True)
-    run("debootstrap", "--variant=minbase", f"--include={','.join(INCLUDED)}", system, root)
+    mirror, security = mirrors()
+    included = f"--include={','.join(INCLUDED)}"
+    run("debootstrap", "--variant=minbase", included, system, root, mirror)
     (root / "etc/apt/sources.list").unlink(missing_ok=True)
-    (root / "etc/apt/sources.list.d/debian.sources").write_text(SOURCES.format(system=system))
+    (root / "etc/apt/sources.list.d/debian.sources").write_text(
+        SOURCES.format(system=system, mirror=mirror, security=security)
+    )
     shutil.copytree("/etc/apt/apt.conf.d", root / "etc/apt/apt.conf.d", dirs_exist_ok=True)
     for name in ("docker-clean", "docker-gzip-indexes", "docker-no-languages"):
         (root / "etc/apt/apt.conf.d" / name).unlink(missing_ok=True)
@@ -48,6 +66,7 @@ def ensure(system: str) -> Path:
     run("systemctl", f"--root={root}", "enable", "systemd-networkd", "ssh")
     # Not in a container: the kernel's modules are its host's.
     run("systemctl", f"--root={root}", "mask", "systemd-modules-load", "systemd-timesyncd")
+    run("systemctl", f"--root={root}", "mask", "apt-daily.timer", "apt-daily-upgrade.timer")
     (root / ".ready").touch()
     return root
 

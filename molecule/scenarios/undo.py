@@ -4,6 +4,13 @@ from typing import Any
 
 from scenario import Host, check
 
+#: Another image whose program ends at once.
+BREAK_IMAGE = """\
+c=$(podman create localhost/embedrack/tei-stand-in:1.9) &&
+podman commit --quiet --change 'ENTRYPOINT ["/bin/false"]' $c localhost/broken:1 &&
+podman rm $c
+"""
+
 
 def run(host: Host) -> None:
     """A configuration nginx refuses, a model that is not there, an image that does not start."""
@@ -11,17 +18,9 @@ def run(host: Host) -> None:
     before = host.units()
     with host.load() as load:
         fails(host, "nginx did not take the new configuration", nginx_keepalive=-1)
-        fails(host, "there is no model 'nobody/nothing' on the hub", tei_model_id="nobody/nothing")
+        fails(host, "there is no model 'nobody/nothing'", tei_model_id="nobody/nothing")
         fails(host, "has no revision 'v9'", tei_revision="v9")
-        host.sh(
-            "printf 'FROM %s\\nENTRYPOINT [\"/bin/false\"]\\n' localhost/embedrack/tei-stand-in:1.9 "
-            "> /tmp/Containerfile"
-        )
-        host.sh(
-            "c=$(podman create --entrypoint '[\"/bin/false\"]' localhost/embedrack/tei-stand-in:1.9)"
-            " && podman commit -q --change 'ENTRYPOINT [\"/bin/false\"]' $c localhost/broken:1"
-            " && podman rm $c"
-        )
+        host.sh(BREAK_IMAGE)
         fails(
             host,
             "Its former settings are back and serve",
