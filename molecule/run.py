@@ -1,4 +1,4 @@
-"""Runs scenarios on a host of the bed, and prints what each saw: `run.py [--os SYSTEM] [NAME …]`."""
+"""Runs scenarios on a host of the bed and prints what each saw: `run.py [--os SYSTEM] [NAME …]`."""
 
 import argparse
 import importlib
