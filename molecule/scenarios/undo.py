@@ -18,8 +18,8 @@ def run(host: Host) -> None:
     before = host.units()
     with host.load() as load:
         fails(host, "nginx did not take the new configuration", nginx_keepalive=-1)
-        fails(host, "there is no model 'nobody/nothing'", tei_model_id="nobody/nothing")
-        fails(host, "has no revision 'v9'", tei_revision="v9")
+        fails(host, "tei_model_id: there is no model", tei_model_id="nobody/nothing")
+        fails(host, "has no revision", tei_revision="v9")
         host.sh(BREAK_IMAGE)
         fails(
             host,
