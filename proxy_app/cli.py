@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     embed.set_defaults(run=_embed)
 
     migrate = verbs.add_parser("migrate-env", help="turn the ancestor's .env into variables")
-    migrate.add_argument("file", type=Path)
+    migrate.add_argument("file", type=Path, metavar="ENV_FILE")
     migrate.add_argument("--output", type=Path, help="such as inventory/group_vars/all.yml")
     migrate.add_argument("--force", action="store_true", help="replace the output")
     migrate.set_defaults(run=_migrate)

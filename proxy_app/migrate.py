@@ -24,11 +24,23 @@ class Entry:
     name: str
     read: Callable[[str], object]
     comment: str = ""
-    #: Values that meant a container of the ancestor's own: ours takes its place.
+    #: Hosts, or hosts with ports, that meant a part of the ancestor's own: ours takes its place.
     its_own: tuple[str, ...] = ()
 
 
 def _text(text: str) -> object:
+    return text
+
+
+def _address(text: str) -> object:
+    if not re.fullmatch(r"[A-Za-z0-9._:-]+", text):
+        raise ValueError("a host's name or address is wanted, without http:// and port")
+    return text
+
+
+def _url(text: str) -> object:
+    if not re.fullmatch(r"https?://[^/\s?#]+[^\s?#]*", text):
+        raise ValueError("a URL such as http://127.0.0.1:8081 is wanted")
     return text
 
 
@@ -79,15 +91,15 @@ TABLE = {
     ),
     "NGINX_UPSTREAM_URL": Entry(
         "proxy_upstream_url",
-        _text,
+        _url,
         "A TEI of your own: with it, no instance is deployed here.",
-        its_own=("nginx", "tei-nginx", "nginx-lb", "localhost", "127.0.0.1"),
+        its_own=("nginx", "nginx-internal-lb", "localhost:8081", "127.0.0.1:8081"),
     ),
     "QDRANT_HOST": Entry(
         "qdrant_host",
-        _text,
+        _address,
         "A server of your own is used as it is and not installed.",
-        its_own=("qdrant", "localhost", "127.0.0.1"),
+        its_own=("qdrant", "qdrant-db", "localhost", "127.0.0.1"),
     ),
     "QDRANT_PORT": Entry("qdrant_port", _number(1, 65535)),
     "QDRANT_COLLECTION": Entry(
@@ -111,22 +123,24 @@ def migrate(text: str) -> tuple[str, list[str]]:
             continue
         if name not in TABLE:
             unknown.append(f"line {number}: {name} has no variable here; it stays as a comment")
-            lines += [f"# {name}={value}".replace("\n", " "), ""]
+            lines += [f"# {name}={value}", ""]
             continue
         entry = TABLE[name]
         try:
             read = entry.read(value)
         except ValueError as error:
             raise MigrationError(f"line {number}: {name}={value!r}: {error}") from None
-        if _host(value) in entry.its_own:
-            lines += [f"# {entry.name}: {name} meant a container of its own; ours by default.", ""]
+        if not set(entry.its_own).isdisjoint(_hosts(value)):
+            lines += [f"# {entry.name}: {name} meant a part of its own; ours by default.", ""]
             continue
         lines += [f"# {name}. {entry.comment}".rstrip(), f"{entry.name}: {_yaml(read)}", ""]
     return "\n".join(lines), unknown
 
 
-def _host(value: str) -> str:
-    return re.sub(r"^[a-z]+://", "", value).split("/")[0].split(":")[0]
+def _hosts(value: str) -> tuple[str, str]:
+    """Return the host that a URL or an address names, with its port and without."""
+    host = re.sub(r"^[a-z]+://", "", value).split("/")[0]
+    return host, host.split(":")[0]
 
 
 def _yaml(value: object) -> str:
@@ -137,15 +151,22 @@ def _yaml(value: object) -> str:
 def parse(text: str) -> list[tuple[int, str, str]]:
     """Read an ``.env``: (line number, name, value) of each line; of a name twice, the last."""
     found: dict[str, tuple[int, str, str]] = {}
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
+    # Not splitlines: it takes more characters for ends of lines than an .env does.
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
         match = re.fullmatch(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)", line)
         if match is None:
             raise MigrationError(f"line {number}: NAME=value is wanted")
+        if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]", line):
+            raise MigrationError(f"line {number}: there is a control character in it; remove it")
         name, value = match.groups()
         quoted = re.fullmatch(r"""("|')(.*?)\1\s*(?:#.*)?""", value)
+        if quoted is None and value[:1] in ("'", '"'):
+            raise MigrationError(
+                f"line {number}: {name}: a closing {value[0]} at the end is wanted"
+            )
         value = quoted.group(2) if quoted else re.split(r"(?:^|\s)#", value)[0].strip()
         found[name] = (number, name, value)
     return sorted(found.values())
