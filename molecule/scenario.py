@@ -103,9 +103,11 @@ class Host:
         told: dict[str, Any] = {}
         process = subprocess.Popen(
             [
-                *(sys.executable, str(ROOT / "molecule" / "load.py")),
-                *(f"http://{self.address}:8080", str(report), *flags),
+                *(sys.executable, str(ROOT / "molecule" / "load")),
+                *("--url", f"http://{self.address}:8080", "--report", str(report)),
+                *("--connections", "8", "--rate", "40", *flags),
             ],
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         try:

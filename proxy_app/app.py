@@ -95,7 +95,7 @@ class Parts:
     async def _follow(self, identity: Identity) -> None:
         """Take this worker's share of the permits, show the model, prepare its collection."""
         # Half of what the instances take: while a worker drains, its successor sends already, and
-        # the balancer counts connections, not inputs. It is 8 batches of 32 an instance all the same.
+        # the balancer counts connections, not inputs. It still is 8 batches of 32 an instance.
         permits = self.instances.count * identity.permits // 2 // self.settings.worker_count
         self.permits.resize(max(1, permits))
         collection = identity.collection(self.settings.qdrant_collection)

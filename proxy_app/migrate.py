@@ -33,7 +33,7 @@ def _text(text: str) -> object:
 
 
 def _address(text: str) -> object:
-    if not re.fullmatch(r"[A-Za-z0-9._:-]+", text):
+    if not re.fullmatch(r"[\w.-]+|(?:[0-9A-Fa-f]*:){2,}[0-9A-Fa-f.]*", text):
         raise ValueError("a host's name or address is wanted, without http:// and port")
     return text
 

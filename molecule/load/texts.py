@@ -12,21 +12,6 @@ MIXES = {"mixed": 0.5, "new": 0.0, "seen": 1.0}
 #: Short requests are common and long ones are split by the proxy: both ways are taken.
 SIZES = (1, 1, 1, 3, 8, 40)
 _WORDS = ("a", "vector", "of the", "größte", "cache", "文字", "remembers", "🙂", "twice.")
-    "a",
-    "vector",
-    "of",
-    "the",
-    "größte",
-    "cache",
-    "文字",
-    "remembers",
-    "where",
-    "every",
-    "🙂",
-    "sentence",
-    "went,",
-    "twice.",
-]
 
 
 class Texts:
