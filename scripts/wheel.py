@@ -1,4 +1,4 @@
-"""Builds the proxy's wheel on the controller: prints {"release", "wheel", "changed"} as JSON.
+"""Builds the proxy's wheel on the controller: prints {"release", "wheel"} as JSON.
 
 The release is named by version and by what goes into it, so that an unchanged checkout builds and
 deploys nothing.
@@ -22,20 +22,19 @@ def main(artifacts: str) -> int:
             sys.exit(
                 f"common_artifacts_dir: {artifacts} holds {len(wheels)} embedrack wheels, not one"
             )
-        print(json.dumps(described(wheels[0], digest([wheels[0]]), changed=False)))
+        print(json.dumps(described(wheels[0], digest([wheels[0]]))))
         return 0
     sources = sorted((ROOT / "proxy_app").rglob("*.py")) + [ROOT / part for part in PARTS]
     mark = digest(sources)
     folder = ROOT / "build" / "wheels" / mark
-    made = not list(folder.glob("embedrack-*.whl"))
-    if made:
+    if not list(folder.glob("embedrack-*.whl")):
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir"]
         done = subprocess.run(
             [*command, str(folder), str(ROOT)], check=False, capture_output=True, text=True
         )
         if done.returncode:
             sys.exit(f"the proxy's wheel could not be built:\n{done.stderr[-2000:]}")
-    print(json.dumps(described(next(folder.glob("embedrack-*.whl")), mark, changed=made)))
+    print(json.dumps(described(next(folder.glob("embedrack-*.whl")), mark)))
     return 0
 
 
@@ -47,10 +46,10 @@ def digest(paths: list[Path]) -> str:
     return total.hexdigest()[:12]
 
 
-def described(wheel: Path, mark: str, *, changed: bool) -> dict[str, object]:
+def described(wheel: Path, mark: str) -> dict[str, str]:
     """Describe a wheel for the role."""
     version = wheel.name.split("-")[1]
-    return {"release": f"{version}-{mark}", "wheel": str(wheel), "changed": changed}
+    return {"release": f"{version}-{mark}", "wheel": str(wheel)}
 
 
 if __name__ == "__main__":

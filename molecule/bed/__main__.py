@@ -14,6 +14,7 @@ import host
 import image
 import network
 import paths
+import process
 from command import Failure, run, say
 
 import inventory
@@ -96,11 +97,11 @@ def refuse_where_impossible() -> None:
 
 def serve_models() -> None:
     """Start the stand-in for the model hub on the bed's own network."""
-    place = paths.STATE / "hub.pid"
-    if place.exists() and b"hub.py" in command_of(int(place.read_text())):
+    place = paths.STATE / "hub.json"
+    if process.pid(place):
         return
     with (paths.STATE / "hub.log").open("w") as log:
-        process = subprocess.Popen(
+        hub = subprocess.Popen(
             [
                 *(sys.executable, str(Path(__file__).with_name("hub.py"))),
                 *(str(paths.ARTIFACTS / "models"), network.GATEWAY, str(inventory.HUB_PORT)),
@@ -110,15 +111,7 @@ def serve_models() -> None:
             stderr=log,
             start_new_session=True,
         )
-    place.write_text(str(process.pid))
-
-
-def command_of(pid: int) -> bytes:
-    """Return a process's command line; empty where it is gone."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+    process.record(place, hub.pid)
 
 
 def down(name: str, *, everything: bool) -> None:
@@ -129,11 +122,10 @@ def down(name: str, *, everything: bool) -> None:
         say(f"{known} is gone")
     if names():
         return
-    place = paths.STATE / "hub.pid"
-    if place.exists():
-        if b"hub.py" in command_of(int(place.read_text())):
-            os.kill(int(place.read_text()), signal.SIGTERM)
-        place.unlink()
+    place = paths.STATE / "hub.json"
+    if number := process.pid(place):
+        os.kill(number, signal.SIGTERM)
+    place.unlink(missing_ok=True)
     network.down()
     if everything:
         shutil.rmtree(paths.STATE, ignore_errors=True)

@@ -52,11 +52,20 @@ def sources_mark() -> str:
     return total.hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
+
+
 def packages(tag: str) -> Path:
     """Return a folder of the run lock's packages, and PyYAML, for one Python."""
     folder = paths.ARTIFACTS / "packages" / tag
     lock = paths.CHECKOUT / "locks" / "run.txt"
-    mark = hashlib.sha256(lock.read_bytes()).hexdigest()
+    mark = sha256_of(lock)
     if (folder / mark).exists():
         return folder
     say(f"fetching packages for Python {PYTHONS[tag]}")
@@ -83,8 +92,6 @@ def tei_image(target: Path) -> None:
             "./usr/local/bin/text-embeddings-router",
             filter=executable,
         )
-    with layer.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     config = {
         "architecture": "amd64",
         "os": "linux",
@@ -96,7 +103,7 @@ def tei_image(target: Path) -> None:
                 "PYTHONDONTWRITEBYTECODE=1",
             ],
         },
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{sha256_of(layer)}"]},
     }
     manifest = [{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]
     with tarfile.open(target, "w") as tar:

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import image
 import network
 import paths
+import process
 from command import Failure, say
 
 #: Runs in a mount namespace of its own, which takes the overlay away when it ends. nspawn exits
@@ -47,7 +47,7 @@ def up(name: str, system: str, number: int) -> str:
     furnish(folder / "upper", name, address)
     script = BOOT.format(base=base, name=name, bridge=network.BRIDGE, packages=packages)
     with (folder / "boot.log").open("w") as log:
-        process = subprocess.Popen(
+        booted = subprocess.Popen(
             ["unshare", "-m", "bash", "-c", script],
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -55,14 +55,7 @@ def up(name: str, system: str, number: int) -> str:
             stderr=log,
             start_new_session=True,
         )
-    told = {
-        "pid": process.pid,
-        "started": started(process.pid),
-        "address": address,
-        "system": system,
-        "number": number,
-    }
-    (folder / "host.json").write_text(json.dumps(told))
+    process.record(record(name), booted.pid, address=address, system=system, number=number)
     wait(name, address)
     return address
 
@@ -141,26 +134,19 @@ def ssh(address: str) -> list[str]:
     return ["ssh", "-i", str(paths.KEY), *chosen, f"root@{address}"]
 
 
+def record(name: str) -> Path:
+    """Return the file that tells of a host."""
+    return paths.host(name) / "host.json"
+
+
 def about(name: str) -> dict[str, object]:
     """Return what is known of a host: pid, address, system, number; empty if there is none."""
-    place = paths.host(name) / "host.json"
-    return dict(json.loads(place.read_text())) if place.exists() else {}
+    return process.read(record(name))
 
 
 def pid(name: str) -> int:
     """Return the process id of a host that runs, else 0."""
-    known = about(name)
-    number = int(str(known.get("pid", 0)))
-    return number if number and started(number) == known.get("started") else 0
-
-
-def started(number: int) -> str:
-    """Return when a process started (field 22 of /proc/PID/stat), "" for one that has ended."""
-    try:
-        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]
+    return process.pid(record(name))
 
 
 def down(name: str) -> None:
@@ -179,7 +165,3 @@ def down(name: str) -> None:
         else:
             os.killpg(number, signal.SIGKILL)
     shutil.rmtree(paths.host(name), ignore_errors=True)
-
-
-if __name__ == "__main__":
-    sys.exit("use `python3 molecule/bed`")

@@ -1,6 +1,5 @@
 """The inventory of a host of the bed: each stand-in by a variable alone."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -32,8 +31,6 @@ def write(name: str, address: str) -> Path:
 def variables() -> dict[str, object]:
     """Return the variables that put stand-ins where the real parts go."""
     archive = paths.ARTIFACTS / "qdrant-stand-in.tar.gz"
-    with archive.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         # GPUs: the bed's own CDI specification in place of NVIDIA's toolkit.
         "nvidia_toolkit_install": False,
@@ -45,7 +42,7 @@ def variables() -> dict[str, object]:
         "tei_hf_endpoint": f"http://{network.GATEWAY}:{HUB_PORT}",
         # Qdrant: its REST calls on its embedded engine, in an archive shaped like its release.
         "qdrant_archive_url": f"file://{archive}",
-        "qdrant_archive_checksum": f"sha256:{checksum}",
+        "qdrant_archive_checksum": f"sha256:{artifacts.sha256_of(archive)}",
         # What a container may not do inside this sandbox.
         "tei_podman_extra_args": [
             "--cgroups=disabled",

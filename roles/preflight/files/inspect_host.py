@@ -2,7 +2,7 @@
 
 Runs on the host with its own Python (3.8 or newer), standard library alone, and changes nothing.
 The reply: ``findings`` (sentences, each with variable and remedy), ``gpus`` (what ``tei_gpus``
-became: a list of name, device, port), ``image_prefix`` (what ``auto`` became), ``notes``.
+became: a list of name, device, port), ``image_prefix`` (what ``auto`` became).
 """
 
 from __future__ import annotations
