@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -99,7 +101,7 @@ class Host:
     @contextlib.contextmanager
     def load(self, *flags: str) -> Iterator[dict[str, Any]]:
         """Send requests all the while; the report is filled in at the end."""
-        report = Path(f"/tmp/embedrack-load-{os.getpid()}.json")
+        report = Path(tempfile.mkdtemp(prefix="embedrack-load-"), "report.json")
         told: dict[str, Any] = {}
         process = subprocess.Popen(
             [
@@ -118,7 +120,7 @@ class Host:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=90)
         told.update(json.loads(report.read_text()))
-        report.unlink()
+        shutil.rmtree(report.parent)
         self.log.append(
             f"load: {told['requests']} requests, {told['inputs']} inputs, failed {told['failed']} "
             f"{told['kinds'] or ''}, p99 {told['p99_ms']} ms, longest {told['max_ms']} ms"
