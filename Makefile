@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Every recipe is plain POSIX sh. Variables given to make reach the
 # programs by the environment, which is make's own doing, so that no shell reads what they hold.
-.PHONY: help run test clean lock scenarios up shell down docs
+.PHONY: help run test check clean lock scenarios up shell down docs
 
 PYTHON ?= python3
 
@@ -12,7 +12,8 @@ help:
 	@echo '             MODEL_DIR=     folder of another model, in place of the small one'
 	@echo '             TEI_URL=       an embedding server of yours, in place of ours'
 	@echo '             QDRANT_URL=    a Qdrant of yours, in place of ours'
-	@echo 'make test    lint, format, types and tests'
+	@echo 'make test    everything: make check, then the scenarios where the machine can'
+	@echo 'make check   lint, format, types and tests, without real systemd hosts'
 	@echo 'make clean   drop the cache that make run keeps (DATA_DIR= as there)'
 	@echo 'make scenarios  the deployment on real systemd hosts (root; OS=trixie, ONLY=rescale)'
 	@echo 'make up      deploy a host of the test bed, and say how to reach it (NAME=, OS=)'
@@ -28,6 +29,10 @@ run:
 test:
 	@$(PYTHON) scripts/bootstrap.py test
 	@exec .venv/bin/python scripts/check.py
+
+check:
+	@$(PYTHON) scripts/bootstrap.py test
+	@exec .venv/bin/python scripts/check.py fast
 
 clean:
 	@$(PYTHON) scripts/bootstrap.py

@@ -145,6 +145,17 @@ class Play:
         recap = self.output.rsplit("PLAY RECAP", 1)[-1]
         return sum(int(word[8:]) for word in recap.split() if word.startswith("changed="))
 
+    @property
+    def changes(self) -> list[str]:
+        """The names of the tasks that changed something."""
+        named, task = [], ""
+        for line in self.output.splitlines():
+            if line.startswith(("TASK [", "RUNNING HANDLER [")):
+                task = line.partition("[")[2].partition("]")[0]
+            elif line.startswith("changed: ["):
+                named.append(task)
+        return named
+
 
 def check(condition: bool, told: str) -> None:
     """Fail the scenario with a sentence, unless the condition holds."""

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from aiohttp import web
 
 from proxy_app import metrics
+from proxy_app.drain import Drain, Runner
 from proxy_app.handlers import Handlers, body_limit
 from proxy_app.instances import Instances
 from proxy_app.model import Identity, Model
@@ -25,6 +26,8 @@ log = logging.getLogger("embedrack")
 ROUND = 1.0
 #: Seconds for queued writes when the worker ends.
 DRAIN = 5.0
+#: Seconds for the requests under way when the worker ends.
+REQUESTS_END = 25.0
 #: Seconds that a worker waits for upstream and store before it listens.
 FIRST_LOOK = 3.0
 #: Permits until the model has told how many an instance has (TEI's default).
@@ -106,11 +109,13 @@ class Parts:
             await look_after(self.store, identity)
 
 
-async def build(settings: Settings) -> web.Application:
+async def build(settings: Settings, drain: Drain) -> web.Application:
     """Build the application; nothing outside has to be there yet."""
     parts = Parts(settings)
     handlers = Handlers(settings, parts.service, parts.model, parts.upstream, parts.store)
-    app = web.Application(client_max_size=body_limit(settings), middlewares=[handlers.guard])
+    app = web.Application(
+        client_max_size=body_limit(settings), middlewares=[drain.watch, handlers.guard]
+    )
     app.add_routes(handlers.routes())
     app.cleanup_ctx.append(parts.run)
     return app
@@ -141,11 +146,6 @@ async def look_after(store: Store, identity: Identity) -> None:
 
 
 async def runner(settings: Settings) -> web.AppRunner:
-    """Return what a worker runs: requests die with their clients, connections live for 75 s."""
-    return web.AppRunner(
-        await build(settings),
-        access_log=None,
-        handler_cancellation=True,
-        keepalive_timeout=75,
-        shutdown_timeout=25,
-    )
+    """Return what a worker runs."""
+    drain = Drain()
+    return Runner(await build(settings, drain), drain, REQUESTS_END)

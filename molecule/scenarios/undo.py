@@ -31,7 +31,7 @@ def run(host: Host) -> None:
     after = host.units()
     check(before.keys() == after.keys(), f"units before {sorted(before)}, after {sorted(after)}")
     play = host.deploy(tei_gpus=2)
-    check(play.changed == 0, f"{play.changed} tasks changed something after the failures")
+    check(play.changed == 0, f"changed after the failures: {play.changes}")
 
 
 def fails(host: Host, sentence: str, **variables: Any) -> None:

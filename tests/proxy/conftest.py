@@ -7,6 +7,7 @@ import io
 import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -79,6 +80,14 @@ class Proxy:
             return False
 
 
+def worker_pids(proxy: Proxy) -> set[int]:
+    """Return the processes of the proxy's workers."""
+    children = subprocess.run(
+        ["pgrep", "-P", str(proxy.process.pid)], capture_output=True, check=False
+    )
+    return {int(pid) for pid in children.stdout.split()}
+
+
 def split_raw(raw: bytes) -> list[bytes]:
     """Cut ``[[…],[…]]`` into the bytes of its elements; anything else is one element."""
     if not raw.startswith(b"[["):
@@ -122,6 +131,7 @@ async def serving(upstream: str, qdrant: str = "", **settings: object) -> AsyncI
             await proxy.until(listens, 30)
             yield proxy
         finally:
+            await session.close()  # the proxy waits a moment for clients that are still there
             if process.returncode is None:
                 process.terminate()
             await asyncio.wait_for(process.wait(), 40)

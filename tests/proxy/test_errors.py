@@ -13,7 +13,7 @@ import signal
 import pytest
 from aiohttp import web
 
-from tests.proxy.conftest import Proxy, StartProxy, listening, serving
+from tests.proxy.conftest import Proxy, StartProxy, listening, serving, worker_pids
 from tests.stand_ins.qdrant import StandInQdrant
 from tests.stand_ins.tei import StandInTei
 
@@ -319,11 +319,7 @@ async def test_overload_is_refused_and_passes(start: StartProxy, tei: StandInTei
 
 async def test_a_killed_worker_comes_back(start: StartProxy) -> None:
     proxy = await start(workers=2)
-    children = await asyncio.create_subprocess_exec(
-        "pgrep", "-P", str(proxy.process.pid), stdout=asyncio.subprocess.PIPE
-    )
-    pids = (await children.communicate())[0].split()
-    os.kill(int(pids[0]), signal.SIGKILL)
+    os.kill(min(worker_pids(proxy)), signal.SIGKILL)
     await asyncio.sleep(1)
     for i in range(10):
         assert (await proxy.embed(inputs=f"text {i}"))[0] == 200
