@@ -2,7 +2,7 @@
 
 A flight is worked on by a crew, a task of its own that belongs to no request, so that a client that
 goes away takes nobody's embedding with it. When nobody waits for any flight of a crew, the crew is
-cancelled. A flight always ends: with a vector, with an error, or cancelled with its crew.
+cancelled. A flight always ends: with an entry, with an error, or cancelled with its crew.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
+from proxy_app.entry import Entry
 from proxy_app.keys import Item
 
 
 class Flight:
-    """One key under way. ``landed`` gets the vector.
+    """One key under way. ``landed`` gets the entry.
 
     ``hit`` tells whether the store had it; else ``trace`` has the upstream's reply headers.
     """
@@ -30,7 +31,7 @@ class Flight:
         self.hit = False
         self.trace: Mapping[str, str] | None = None
         self.crew: Crew | None = None
-        self.landed: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.landed: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
 
 
 class Crew:
@@ -96,11 +97,11 @@ class Flights:
         task.add_done_callback(lambda _: self._disband(crew))
         return task
 
-    def land(self, flight: Flight, vector: bytes) -> None:
-        """End the flight with its vector."""
+    def land(self, flight: Flight, entry: Entry) -> None:
+        """End the flight with its entry."""
         self._end(flight)
         if not flight.landed.done():
-            flight.landed.set_result(vector)
+            flight.landed.set_result(entry)
 
     def crash(self, flight: Flight, error: BaseException) -> None:
         """End the flight with an error."""

@@ -184,7 +184,10 @@ class Handlers:
             timing += f", upstream;dur={answer.upstream_seconds * 1000:.3f}"
             headers |= tei.compute_headers(answer.headers)
         headers["Server-Timing"] = timing
-        return web.Response(body=b"[" + b",".join(answer.vectors) + b"]", headers=headers)
+        return web.Response(
+            body=b"[" + b",".join([entry.vector for entry in answer.entries]) + b"]",
+            headers=headers,
+        )
 
     def _failed(self, request: web.Request, error: EmbedError) -> web.Response:
         openai = request.path in _OPENAI_ROUTES

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from proxy_app.batches import Load, encode, split
+from proxy_app.entry import Entry
 from proxy_app.errors import EmbedError, Kind, ModelChangedError
 from proxy_app.flights import Flight, Flights
 from proxy_app.instances import Instances
@@ -54,12 +55,12 @@ class Trip:
 
 @dataclass(slots=True)
 class Answer:
-    """The raw JSON of one embedding per input, and where they came from.
+    """One entry per input, and where they came from.
 
     ``headers`` are TEI's own, of every batch that took part.
     """
 
-    vectors: list[bytes]
+    entries: list[Entry]
     hits: int = 0
     misses: int = 0
     l2_seconds: float = 0.0
@@ -117,11 +118,9 @@ class Service:
         cached = [self.memory.get(key) for key in keys]
         if None not in cached:
             INPUTS["hit_l1"].inc(len(keys))
-            return Answer([vector for vector in cached if vector is not None], hits=len(keys))
+            return Answer([entry for entry in cached if entry is not None], hits=len(keys))
         missing = {
-            key: item
-            for key, item, vector in zip(keys, items, cached, strict=True)
-            if vector is None
+            key: item for key, item, entry in zip(keys, items, cached, strict=True) if entry is None
         }
         trip = Trip(identity, params)
         flown = await self._fly(trip, missing)
@@ -131,25 +130,25 @@ class Service:
         self,
         trip: Trip,
         keys: list[bytes],
-        cached: list[bytes | None],
+        cached: list[Entry | None],
         flown: dict[bytes, Flight],
     ) -> Answer:
-        vectors = [
-            flown[key].landed.result() if vector is None else vector
-            for key, vector in zip(keys, cached, strict=True)
+        entries = [
+            flown[key].landed.result() if entry is None else entry
+            for key, entry in zip(keys, cached, strict=True)
         ]
         misses = sum(
             1
-            for key, vector in zip(keys, cached, strict=True)
-            if vector is None and not flown[key].hit
+            for key, entry in zip(keys, cached, strict=True)
+            if entry is None and not flown[key].hit
         )
-        from_memory = sum(vector is not None for vector in cached)
+        from_memory = sum(entry is not None for entry in cached)
         INPUTS["hit_l1"].inc(from_memory)
         INPUTS["hit_l2"].inc(len(keys) - from_memory - misses)
         INPUTS["miss"].inc(misses)
         traces = {id(f.trace): f.trace for f in flown.values() if f.trace is not None}
         return Answer(
-            vectors,
+            entries,
             hits=len(keys) - misses,
             misses=misses,
             l2_seconds=trip.l2_seconds,
@@ -191,10 +190,10 @@ class Service:
             trip.l2_seconds = time.perf_counter() - started
             STAGE_SECONDS["l2"].observe(trip.l2_seconds)
             for flight in flights:
-                if (vector := found.get(flight.key)) is not None:
+                if (entry := found.get(flight.key)) is not None:
                     flight.hit = True
-                    self.memory.put(flight.key, vector)
-                    self.flights.land(flight, vector)
+                    self.memory.put(flight.key, entry)
+                    self.flights.land(flight, entry)
         left = []
         for flight in flights:
             if not flight.landed.done():
@@ -239,19 +238,21 @@ class Service:
         STAGE_SECONDS["upstream"].observe(seconds)
         for error in {outcome for outcome in result.outcomes if isinstance(outcome, EmbedError)}:
             UPSTREAM_ERRORS[error.kind.value].inc()
+        written = int(time.time())
         for flight, outcome in zip(flights, result.outcomes, strict=True):
             if isinstance(outcome, EmbedError):
                 blamed = _RefusedError(trip, outcome) if outcome.concerns_inputs else outcome
                 self.flights.crash(flight, blamed)
                 continue
             flight.trace = result.headers
-            self._keep(trip, flight.key, outcome)
-            self.flights.land(flight, outcome)
+            entry = Entry(outcome, written)
+            self._keep(trip, flight.key, entry)
+            self.flights.land(flight, entry)
 
-    def _keep(self, trip: Trip, key: bytes, vector: bytes) -> None:
-        self.memory.put(key, vector)
+    def _keep(self, trip: Trip, key: bytes, entry: Entry) -> None:
+        self.memory.put(key, entry)
         if self._writes is not None and self._store is not None and not trip.params.dimensions:
-            self._writes.put(self._store.collection(trip.identity), key, vector)
+            self._writes.put(self._store.collection(trip.identity), key, entry)
 
     def _keyer(self, namespace: str) -> Keyer:
         if namespace not in self._keyers:

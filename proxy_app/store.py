@@ -15,6 +15,7 @@ import msgspec
 import orjson
 
 from proxy_app import vectors
+from proxy_app.entry import Entry
 from proxy_app.keys import point_id
 from proxy_app.metrics import STORE_ERRORS
 from proxy_app.model import Identity
@@ -39,9 +40,15 @@ class StoreError(Exception):
         self.status = status
 
 
+class _Payload(msgspec.Struct):
+    t: int = 0
+    n: int = 0
+
+
 class _Point(msgspec.Struct):
     id: str
     vector: msgspec.Raw
+    payload: _Payload | None = None
 
 
 class _Points(msgspec.Struct):
@@ -87,20 +94,20 @@ class Store:
         """Tell whether the model's collection is known to exist and to be exact."""
         return self.collection(identity) in self._prepared
 
-    async def fetch(self, identity: Identity, keys: list[bytes]) -> dict[bytes, bytes]:
+    async def fetch(self, identity: Identity, keys: list[bytes]) -> dict[bytes, Entry]:
         """Look up keys; what is absent, late or wrong is missing from the result."""
         if not self.is_prepared(identity) or time.monotonic() < self._paused_until:
             STORE_ERRORS["skipped"].inc()
             return {}
         parts = [keys[i : i + LOOKUP_POINTS] for i in range(0, len(keys), LOOKUP_POINTS)]
         budget = self._budget + 0.001 * len(keys)
-        found: dict[bytes, bytes] = {}
+        found: dict[bytes, Entry] = {}
         for part in await asyncio.gather(*(self._look_up(identity, p, budget) for p in parts)):
             found.update(part)
         return found
 
-    async def write(self, collection: str, points: list[tuple[str, bytes]], written: int) -> None:
-        """Upsert raw vectors with the time (Unix seconds) for ageing; StoreError where refused.
+    async def write(self, collection: str, points: list[tuple[str, Entry]]) -> None:
+        """Upsert entries by their points' ids; StoreError where refused.
 
         Nothing is written into a collection that is not known to be exact. The present model's
         may become so (status 0: try again); another's will not (410).
@@ -108,9 +115,9 @@ class Store:
         if collection not in self._prepared:
             waits = collection == self._current or not self._current
             raise StoreError(f"collection {collection} is not prepared", 0 if waits else 410)
-        tail = b',"payload":{"t":%d}}' % written
         body = b",".join(
-            b'{"id":"%b","vector":%b%b' % (point.encode(), vector, tail) for point, vector in points
+            b'{"id":"%b","vector":%b,"payload":%b}' % (point.encode(), entry.vector, payload(entry))
+            for point, entry in points
         )
         try:
             await self._call(
@@ -168,10 +175,10 @@ class Store:
 
     async def _look_up(
         self, identity: Identity, keys: list[bytes], budget: float
-    ) -> dict[bytes, bytes]:
+    ) -> dict[bytes, Entry]:
         by_id = {point_id(key): key for key in keys}
         collection = self.collection(identity)
-        body = orjson.dumps({"ids": list(by_id), "with_vector": True, "with_payload": False})
+        body = orjson.dumps({"ids": list(by_id), "with_vector": True, "with_payload": True})
         try:
             reply = await self._call("POST", f"/collections/{collection}/points", body, budget)
             points = _points.decode(reply).result
@@ -184,7 +191,8 @@ class Store:
             key = by_id.get(point.id)
             vector = vectors.compact(bytes(point.vector))
             if key is not None and vectors.is_vector(vector, identity.dimension):
-                found[key] = vector
+                told = point.payload or _Payload()
+                found[key] = Entry(vector, told.t, told.n)
             else:
                 STORE_ERRORS["wrong"].inc()
         return found
@@ -245,6 +253,13 @@ def refuse_inexact(name: str, reply: bytes, dimension: int) -> None:
             f"collection {name} has {size} numbers, {distance}, {datatype}; {dimension}, Dot, "
             "float32 are needed: drop it, or set another EMBEDRACK_QDRANT_COLLECTION"
         )
+
+
+def payload(entry: Entry) -> bytes:
+    """Write what is kept beside a vector: ``t``, and ``n`` where the tokens are known."""
+    if entry.tokens:
+        return b'{"t":%d,"n":%d}' % (entry.written, entry.tokens)
+    return b'{"t":%d}' % entry.written
 
 
 def _store_error(error: Exception) -> StoreError:

@@ -6,10 +6,10 @@ A loss here is only ever a later miss, and it is counted.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from dataclasses import dataclass
 
+from proxy_app.entry import Entry
 from proxy_app.keys import point_id
 from proxy_app.metrics import STORE_ERRORS, WRITES_DROPPED
 from proxy_app.store import Store, StoreError
@@ -24,10 +24,10 @@ RETRY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _Write:
     collection: str
     point: str
-    vector: bytes
+    entry: Entry
 
 
 class Writes:
@@ -37,7 +37,7 @@ class Writes:
         self._store = store
         self.limit = limit
         self.size = 0
-        self._queue: deque[_Entry] = deque()
+        self._queue: deque[_Write] = deque()
         self._filled = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -48,13 +48,13 @@ class Writes:
     def __repr__(self) -> str:
         return f"<Writes queued={len(self)} size={self.size} limit={self.limit}>"
 
-    def put(self, collection: str, key: bytes, vector: bytes) -> None:
-        """Queue a checked vector, or drop and count it where the queue is full."""
-        cost = len(vector) + ENTRY_OVERHEAD
+    def put(self, collection: str, key: bytes, entry: Entry) -> None:
+        """Queue an entry, or drop and count it where the queue is full."""
+        cost = len(entry.vector) + ENTRY_OVERHEAD
         if self.size + cost > self.limit:
             WRITES_DROPPED.inc()
             return
-        self._queue.append(_Entry(collection, point_id(key), vector))
+        self._queue.append(_Write(collection, point_id(key), entry))
         self.size += cost
         self._filled.set()
         self._empty.clear()
@@ -65,9 +65,9 @@ class Writes:
             await self._filled.wait()
             batch = self._next_batch()
             await self._write(batch)
-            for entry in batch:
+            for write in batch:
                 self._queue.popleft()
-                self.size -= len(entry.vector) + ENTRY_OVERHEAD
+                self.size -= len(write.entry.vector) + ENTRY_OVERHEAD
             if not self._queue:
                 self._filled.clear()
                 self._empty.set()
@@ -79,27 +79,27 @@ class Writes:
         except asyncio.TimeoutError:
             WRITES_DROPPED.inc(len(self._queue))
 
-    def _next_batch(self) -> list[_Entry]:
+    def _next_batch(self) -> list[_Write]:
         """Return the head of the queue, of one collection, which stays there until written."""
-        batch: list[_Entry] = []
+        batch: list[_Write] = []
         size = 0
-        for entry in self._queue:
-            size += len(entry.vector)
+        for write in self._queue:
+            size += len(write.entry.vector)
             if batch and (
                 len(batch) >= BATCH_POINTS
                 or size > BATCH_BYTES
-                or entry.collection != batch[0].collection
+                or write.collection != batch[0].collection
             ):
                 break
-            batch.append(entry)
+            batch.append(write)
         return batch
 
-    async def _write(self, batch: list[_Entry]) -> None:
+    async def _write(self, batch: list[_Write]) -> None:
         """Write a batch, however long Qdrant is away; halve one that Qdrant refuses."""
-        points = [(entry.point, entry.vector) for entry in batch]
+        points = [(write.point, write.entry) for write in batch]
         while True:
             try:
-                await self._store.write(batch[0].collection, points, int(time.time()))
+                await self._store.write(batch[0].collection, points)
                 return
             except StoreError as error:
                 STORE_ERRORS["write"].inc()

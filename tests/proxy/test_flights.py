@@ -6,21 +6,23 @@ import asyncio
 
 import pytest
 
+from proxy_app.entry import Entry
 from proxy_app.flights import Flight, Flights
 
 
 async def test_two_who_ask_share_one_flight() -> None:
     flights = Flights()
+    entry = Entry(b"[1]")
     mine = flights.board(b"k", "text", "me")
 
     async def work(crew: list[Flight]) -> None:
         await asyncio.sleep(0)
-        flights.land(crew[0], b"[1]")
+        flights.land(crew[0], entry)
 
     flights.launch([mine], work)
     yours = flights.board(b"k", "text", "you")
     assert yours is mine
-    assert await asyncio.shield(mine.landed) == b"[1]"
+    assert await asyncio.shield(mine.landed) is entry
     flights.leave([mine, yours])
     assert repr(flights) == "<Flights flights=0 waiters=0 crews=0>"
 
@@ -75,21 +77,20 @@ async def test_a_crew_goes_on_while_anybody_waits() -> None:
 
 async def test_a_second_crew_takes_over_the_rest() -> None:
     flights = Flights()
+    entries = [Entry(b"[1]"), Entry(b"[2]")]
     found, missed = (flights.board(key, "text", "me") for key in (b"1", b"2"))
 
     async def compute(crew: list[Flight]) -> None:
         await asyncio.sleep(0.01)
-        flights.land(crew[0], b"[2]")
+        flights.land(crew[0], entries[1])
 
     async def look_up(crew: list[Flight]) -> None:
-        flights.land(crew[0], b"[1]")
+        flights.land(crew[0], entries[0])
         flights.launch(crew[1:], compute)
 
     flights.launch([found, missed], look_up)
-    assert await asyncio.gather(*map(asyncio.shield, (found.landed, missed.landed))) == [
-        b"[1]",
-        b"[2]",
-    ]
+    landed = await asyncio.gather(*map(asyncio.shield, (found.landed, missed.landed)))
+    assert landed == entries
 
 
 async def test_closing_ends_everything() -> None:

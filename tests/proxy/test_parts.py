@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy_app.batches import Load, encode, split
+from proxy_app.entry import Entry
 from proxy_app.errors import EmbedError
 from proxy_app.keys import Item, Keyer, Params, point_id
 from proxy_app.memory import ENTRY_OVERHEAD, Memory
@@ -63,33 +64,34 @@ def test_point_ids_are_uuids_as_qdrant_prints_them() -> None:
 )
 def test_memory_keeps_its_limit_and_the_latest(puts: list[tuple[int, int]], limit: int) -> None:
     memory = Memory(limit)
-    latest: dict[bytes, bytes] = {}
+    latest: dict[bytes, Entry] = {}
     for number, length in puts:
-        key, vector = bytes([number]), bytes(length)
-        memory.put(key, vector)
+        key, entry = bytes([number]), Entry(bytes(length))
+        memory.put(key, entry)
         if length + ENTRY_OVERHEAD <= limit:
-            latest[key] = vector
-            assert memory.get(key) == vector
+            latest[key] = entry
+            assert memory.get(key) is entry
         assert memory.size <= limit
     found = {key: memory.get(key) for key in latest}
-    kept = {key: vector for key, vector in found.items() if vector is not None}
-    assert memory.size == sum(len(vector) + ENTRY_OVERHEAD for vector in kept.values())
+    kept = {key: entry for key, entry in found.items() if entry is not None}
+    assert memory.size == sum(len(e.vector) + ENTRY_OVERHEAD for e in kept.values())
     assert kept.items() <= latest.items()
 
 
 def test_memory_drops_the_least_recently_used() -> None:
     memory = Memory(2 * ENTRY_OVERHEAD + 2)
-    memory.put(b"a", b"1")
-    memory.put(b"b", b"2")
+    one, two, three = (Entry(text) for text in (b"1", b"2", b"3"))
+    memory.put(b"a", one)
+    memory.put(b"b", two)
     memory.get(b"a")
-    memory.put(b"c", b"3")
-    assert (memory.get(b"a"), memory.get(b"b"), memory.get(b"c")) == (b"1", None, b"3")
+    memory.put(b"c", three)
+    assert (memory.get(b"a"), memory.get(b"b"), memory.get(b"c")) == (one, None, three)
 
 
 def test_an_entrys_overhead_is_what_python_takes() -> None:
-    key, vector = bytes(32), bytes(1000)
-    objects = sys.getsizeof(key) + sys.getsizeof(vector) - len(vector)
-    assert objects < ENTRY_OVERHEAD
+    key, entry = bytes(32), Entry(bytes(1000))
+    objects = sys.getsizeof(key) + sys.getsizeof(entry) + sys.getsizeof(entry.vector)
+    assert objects - len(entry.vector) < ENTRY_OVERHEAD
 
 
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)

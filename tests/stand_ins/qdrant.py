@@ -30,6 +30,7 @@ class StandInQdrant:
 
     def __init__(self) -> None:
         self.points: dict[str, bytes] = {}
+        self.payloads: dict[str, dict[str, int]] = {}
         self.collections: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
         self.mode = ""
@@ -77,7 +78,11 @@ class StandInQdrant:
         found = [(i, self.points[i]) for i in ids if i in self.points]
         if self.mode == "null":
             found = [(i, b"[null" + raw[raw.index(b",") :]) for i, raw in found]
-        points = b",".join(b'{"id":"%b","vector":%b}' % (i.encode(), raw) for i, raw in found)
+        points = b",".join(
+            b'{"id":"%b","payload":%b,"vector":%b}'
+            % (i.encode(), orjson.dumps(self.payloads.get(i)), raw)
+            for i, raw in found
+        )
         return _raw(b'{"result":[' + points + b'],"status":"ok","time":0}')
 
     async def _upsert(self, request: web.Request) -> web.Response:
@@ -87,6 +92,7 @@ class StandInQdrant:
             return _json({"status": {"error": "Service internal error"}}, 500)
         for point in msgspec.json.decode(body, type=_Upsert).points:
             self.points[point.id] = bytes(point.vector)
+            self.payloads[point.id] = point.payload or {}
         return _json({"result": {"status": "acknowledged"}, "status": "ok", "time": 0})
 
 
