@@ -44,6 +44,10 @@ class Host:
         """Remove it."""
         self.bed("down", self.name)
 
+    def traces(self) -> set[str]:
+        """Return what is on this machine that a bed could have made."""
+        return set(self.bed("traces").splitlines())
+
     def bed(self, *words: str) -> str:
         """Run a verb of the bed."""
         done = subprocess.run(
@@ -65,10 +69,13 @@ class Host:
             check(done.returncode == 0, f"on {self.name}: `{command}`: {done.stdout[-800:]}")
         return done.stdout
 
-    def play(self, playbook: str = "site.yml", *flags: str, **variables: Any) -> Play:
+    def play(
+        self, playbook: str = "site.yml", *flags: str, inventory: str = "", **variables: Any
+    ) -> Play:
         """Run a playbook; what it printed comes back, whether it failed or not."""
         command = [
-            *(str(Path(sys.executable).parent / "ansible-playbook"), "-i", self.inventory),
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            *("-i", inventory or self.inventory),
             *(playbook, *flags, "-e", json.dumps(variables)),
         ]
         began = time.monotonic()

@@ -1,7 +1,7 @@
 """How many TEI instances stand behind the upstream URL: a number, or a file that may change.
 
 The balancer's role writes the file at a rescale and every worker reads it again, so that no proxy
-restarts.
+restarts. While models change, instances of another namespace than the file's own do not count.
 """
 
 from __future__ import annotations
@@ -14,8 +14,13 @@ import msgspec
 log = logging.getLogger("embedrack")
 
 
+class _Instance(msgspec.Struct):
+    namespace: str = ""
+
+
 class _File(msgspec.Struct):
-    instances: list[msgspec.Raw]
+    instances: list[_Instance]
+    namespace: str = ""
 
 
 _file = msgspec.json.Decoder(_File)
@@ -38,7 +43,8 @@ class Instances:
             if content == self._content:
                 return
             self._content = content
-            count = max(1, len(_file.decode(content).instances))
+            told = _file.decode(content)
+            count = max(1, sum(one.namespace in ("", told.namespace) for one in told.instances))
         except (OSError, msgspec.DecodeError) as error:
             log.warning(
                 "instances: %s cannot be read, %d it stays: %s", self._path, self.count, error

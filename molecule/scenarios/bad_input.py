@@ -1,5 +1,9 @@
 """Each stop of preflight: its sentence, and nothing changed on the host."""
 
+import json
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from scenario import Host, check
@@ -22,17 +26,44 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+#: Every file with its time and size, and every folder.
+STATE = (
+    "find /etc /opt /usr/local /var/lib/embedrack -type d -printf '%p\\n' "
+    "-o -printf '%p %T@ %s\\n' 2>/dev/null | sort"
+)
+#: Of the host itself: what to do to it, how to undo that -> what the sentence must name.
+HOSTS = [
+    (
+        "mv /usr/bin/nvidia-smi /usr/bin/nvidia-smi.away",
+        "mv /usr/bin/nvidia-smi.away /usr/bin/nvidia-smi",
+        "nvidia-smi shows no GPU here; install NVIDIA's driver, or set tei_device: cpu",
+    ),
+    (
+        'mv /etc/os-release /etc/os-release.away; printf \'NAME="Debian GNU/Linux"\nID=debian\n'
+        'VERSION_ID="11"\n\' > /etc/os-release',
+        "mv /etc/os-release.away /etc/os-release",
+        "Debian 11 is not supported",
+    ),
+    (
+        "printf '#!/bin/sh\necho podman version 3.4.4\n' > /usr/local/bin/podman; "
+        "chmod +x /usr/local/bin/podman",
+        "rm /usr/local/bin/podman",
+        "podman 3.4 knows no CDI devices: 4.1 or newer is wanted",
+    ),
+]
+
+
 def run(host: Host) -> None:
-    """Send each wrong value, then take the GPUs and the free qdrant.service away."""
-    state = "find /etc /opt /usr/local -newer /tmp/mark -not -name .ansible_tmp | sort"
-    host.sh("touch /tmp/mark; sleep 1")
+    """Send each wrong value, then spoil the host, and the inventory, in each way."""
+    before = host.sh(STATE).splitlines()
     for variables, sentence in WRONG:
         stop(host, sentence, **variables)
-    host.sh("mv /usr/bin/nvidia-smi /usr/bin/nvidia-smi.away")
-    try:
-        stop(host, "nvidia-smi shows no GPU here")
-    finally:
-        host.sh("mv /usr/bin/nvidia-smi.away /usr/bin/nvidia-smi")
+    for spoil, mend, sentence in HOSTS:
+        host.sh(spoil)
+        try:
+            stop(host, sentence)
+        finally:
+            host.sh(mend)
     if not host.sh("ls /etc/systemd/system/qdrant.service", check_status=False).startswith("/"):
         host.sh(
             "printf '[Service]\\nExecStart=/bin/true\\n' > /usr/lib/systemd/system/qdrant.service"
@@ -41,8 +72,20 @@ def run(host: Host) -> None:
             stop(host, "qdrant.service is somebody else's")
         finally:
             host.sh("rm /usr/lib/systemd/system/qdrant.service")
-    changed = host.sh(state).split()
+    for group in ("tei", "proxy"):
+        without(host, group)
+    changed = sorted({*before} ^ {*host.sh(STATE).splitlines()})
     check(changed == [], f"changed on the host: {changed}")
+
+
+def without(host: Host, group: str) -> None:
+    """Expect an inventory in which a group is empty to be refused."""
+    with tempfile.TemporaryDirectory() as folder:
+        inventory = shutil.copytree(host.inventory, Path(folder, "inventory"))
+        groups = json.loads((inventory / "hosts.yml").read_text())
+        groups[group]["hosts"] = {}
+        (inventory / "hosts.yml").write_text(json.dumps(groups))
+        stop(host, f"The inventory's group `{group}` has no host", inventory=str(inventory))
 
 
 def stop(host: Host, sentence: str, **variables: Any) -> None:

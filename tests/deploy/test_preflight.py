@@ -65,6 +65,12 @@ def test_wrong_gpus_are_named(inspect_host: ModuleType, wanted: object, told: st
     assert told in findings[0]
 
 
+def test_an_old_python_is_named(inspect_host: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspect_host.sys, "version_info", (3, 9))
+    findings = inspect_host.check_programs({"proxy_here": True, "tei_here": False})
+    assert "Python 3.9 is too old for the proxy: 3.11 or newer is wanted" in findings[-1]
+
+
 def test_two_services_on_one_port_are_refused(inspect_host: ModuleType) -> None:
     findings = inspect_host.check_ports([("proxy_port", 48080), ("nginx_port", 48080)])
     assert findings == ["proxy_port and nginx_port are both 48080; change one of them"]

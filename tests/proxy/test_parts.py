@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import sys
 import uuid
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from proxy_app.batches import Load, encode, split
 from proxy_app.entry import Entry
 from proxy_app.errors import EmbedError
+from proxy_app.instances import Instances
 from proxy_app.keys import Item, Keyer, Params, point_id
 from proxy_app.memory import ENTRY_OVERHEAD, Memory
 from proxy_app.passthrough import token_ids
@@ -155,6 +158,19 @@ def test_a_request_is_shared_by_all_instances() -> None:
     assert share(64, instances=4, most=32) == 16
     assert share(9, instances=4, most=32) == 8
     assert share(64, instances=4, most=4) == 4
+
+
+def test_instances_of_another_namespace_do_not_count(tmp_path: Path) -> None:
+    """While models change, some instances serve the next one, under a path of its own."""
+    file = tmp_path / "instances.json"
+    served = [{"name": str(i), "namespace": name} for i, name in enumerate(["now", "now", "next"])]
+    file.write_text(json.dumps({"namespace": "now", "instances": served}))
+    instances = Instances(1, str(file))
+    instances.read()
+    assert instances.count == 2
+    file.write_text('{"instances": "broken"}')
+    instances.read()
+    assert instances.count == 2
 
 
 def test_suspects_are_convicted_by_the_second_break() -> None:

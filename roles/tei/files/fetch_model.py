@@ -19,7 +19,12 @@ from pathlib import Path
 
 #: What TEI reads (backend and router of 1.9: tokenizer, configurations, safetensors or ONNX).
 CONFIGURATION = ["*.json", "*.txt", "*.model", "*/config.json", "1_Pooling/*", "2_Dense*/*"]
-WEIGHTS = ["*.safetensors", "onnx/model.onnx", "onnx/model.onnx_data", "model.onnx"]
+#: The forms of weights, best first: one of them is fetched, for the others would be the same again.
+WEIGHTS = [
+    ["*.safetensors"],
+    ["onnx/model.onnx", "onnx/model.onnx_data", "model.onnx"],
+    ["pytorch_model*.bin"],
+]
 
 
 def folder(root: str, repo: str, commit: str) -> Path:
@@ -75,15 +80,13 @@ def fetch(repo: str, commit: str, root: str) -> int:
     try:
         siblings = HfApi().model_info(repo, revision=commit, files_metadata=True).siblings or []
         names = {entry.rfilename: entry.size or 0 for entry in siblings}
-        # Safetensors where there are any: the ONNX file would be the same weights again.
-        weights = WEIGHTS[:1] if any(n.endswith(".safetensors") for n in names) else WEIGHTS[1:]
-        total = sum(size for name, size in names.items() if wanted(name, weights))
+        weights = next((form for form in WEIGHTS if any(matches(n, form) for n in names)), [])
+        patterns = CONFIGURATION + weights
+        total = sum(size for name, size in names.items() if matches(name, patterns))
         done = threading.Event()
         thread = threading.Thread(target=report, args=(target, total, done), daemon=True)
         thread.start()
-        snapshot_download(
-            repo, revision=commit, local_dir=target, allow_patterns=CONFIGURATION + weights
-        )
+        snapshot_download(repo, revision=commit, local_dir=target, allow_patterns=patterns)
         done.set()
         thread.join()
     except Exception as error:
@@ -95,9 +98,9 @@ def fetch(repo: str, commit: str, root: str) -> int:
     return 0
 
 
-def wanted(name: str, weights: list[str]) -> bool:
-    """Tell whether a file is among those that TEI needs."""
-    return any(Path(name).match(pattern) for pattern in CONFIGURATION + weights)
+def matches(name: str, patterns: list[str]) -> bool:
+    """Tell whether a file's name matches any of the patterns."""
+    return any(Path(name).match(pattern) for pattern in patterns)
 
 
 def report(target: Path, total: int, done: threading.Event) -> None:

@@ -1,0 +1,18 @@
+"""What is kept of one embedding, by L1 and by the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One embedding: ``vector`` is the raw JSON of its numbers.
+
+    ``written`` is when it was computed (Unix seconds); ``tokens`` is how many TEI counted for the
+    input, 0 where that is not known.
+    """
+
+    vector: bytes
+    written: int = 0
+    tokens: int = 0
