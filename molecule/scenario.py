@@ -114,7 +114,7 @@ class Host:
             [
                 *(sys.executable, str(ROOT / "molecule" / "load")),
                 *("--url", f"http://{self.address}:8080", "--report", str(report)),
-                *("--connections", "8", "--rate", "40", *flags),
+                *("--connections", "8", "--rate", "30", *flags),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -75,7 +75,7 @@ class Handlers:
         """``GET /info``: TEI's, with our own batch limit and what the cache is keyed by."""
         started = time.perf_counter()
         try:
-            identity = self._model.require()
+            identity = await self._model.present()
             info = identity.info | {
                 "max_client_batch_size": self._settings.max_inputs,
                 "embedrack": {

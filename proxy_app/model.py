@@ -3,6 +3,9 @@
 An ``/embed`` reply names no model, so nothing in it tells that TEI came back with another one. A
 process cannot change behind an open connection, though: whenever a connection to the upstream was
 made since ``/info`` was last read, it is read again before a reply is filed (``confirm``).
+
+``/info`` does not tell the dimension. A word is embedded to learn it, once a model, since under
+load that word waits in TEI's queue like any other; and again when a reply's vectors look wrong.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import asyncio
 import hashlib
 import logging
 import re
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +29,8 @@ log = logging.getLogger("embedrack")
 
 #: Seconds between two looks at the upstream.
 POLL = 2.0
+#: Seconds for which a dimension that was measured is beyond doubt.
+SETTLED = 1.0
 
 #: The fields of /info that change a vector (the others are limits and names).
 _MARKS = ("model_id", "model_sha", "model_dtype", "model_type", "max_input_length", "version")
@@ -78,7 +84,10 @@ class Model:
         self._upstream = upstream
         self._identity: Identity | None = None
         self._confirmed = -1
+        # When the dimension was measured: connections made until then, and the clock.
+        self._measured = (-1, 0.0)
         self._lock = asyncio.Lock()
+        self._looked = asyncio.Event()
         self.healthy = False
         self.problem = "the upstream has not been asked yet"
 
@@ -93,6 +102,15 @@ class Model:
             raise EmbedError(Kind.UNHEALTHY, f"no model yet: {self.problem}")
         return self._identity
 
+    async def present(self) -> Identity:
+        """Return the identity once the first look has ended, or raise EmbedError with the reason.
+
+        A worker that starts under load gets its answer late, not never.
+        """
+        if self._identity is None:
+            await self._looked.wait()
+        return self.require()
+
     async def confirm(self, identity: Identity) -> bool:
         """Tell whether replies over all connections made so far came from ``identity``.
 
@@ -103,6 +121,18 @@ class Model:
             async with self._lock:
                 if self._confirmed < needed:
                     await self._read()
+        return self._is(identity)
+
+    async def doubt(self, identity: Identity) -> bool:
+        """Tell the same after a reply whose vectors looked wrong: is it still the dimension?"""
+        needed = self._upstream.connections
+        async with self._lock:
+            connections, clock = self._measured
+            if connections < needed or time.monotonic() > clock + SETTLED:
+                await self._read(measure=True)
+        return self._is(identity)
+
+    def _is(self, identity: Identity) -> bool:
         return self._identity is not None and self._identity.namespace == identity.namespace
 
     async def watch(self) -> None:
@@ -127,8 +157,9 @@ class Model:
                 log.info("upstream: healthy")
         self.problem = problem
         self.healthy = not problem
+        self._looked.set()
 
-    async def _read(self) -> None:
+    async def _read(self, *, measure: bool = False) -> None:
         count = self._upstream.connections
         reply = await self._upstream.probe("GET", "/info")
         if reply.status != 200:
@@ -142,11 +173,13 @@ class Model:
                 Kind.BACKEND,
                 "the upstream's /info is not TEI's; does EMBEDRACK_UPSTREAM_URL lead to a TEI?",
             )
-        former = self._identity
-        # Behind a connection that was not there yet may be another model of the same name.
-        known = former is not None and count == self._confirmed
-        dimension = former.dimension if former and known else await self._measure()
-        namespace = namespace_of(info, dimension, self._settings.namespace)
+        former, word = self._identity, self._settings.namespace
+        dimension = former.dimension if former else 0
+        known = former is not None and namespace_of(info, dimension, word) == former.namespace
+        if measure or not known:
+            dimension = await self._measure()
+            self._measured = (count, time.monotonic())
+        namespace = namespace_of(info, dimension, word)
         self._identity = Identity(info, namespace, dimension)
         self._confirmed = count
         if former is None or former.namespace != namespace:
@@ -158,8 +191,10 @@ class Model:
             )
 
     async def _measure(self) -> int:
-        """Embed a word to learn the dimension, which ``/info`` does not tell."""
-        reply = await self._upstream.probe("POST", "/embed", b'{"inputs":"dimension"}')
+        """Embed a word to learn the dimension; it may wait as long as any other."""
+        reply = await self._upstream.probe(
+            "POST", "/embed", b'{"inputs":"dimension"}', patient=True
+        )
         if reply.status != 200:
             raise reply.error()
         [vector] = vectors.cut(reply.body, 1, 0)

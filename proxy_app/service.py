@@ -26,6 +26,7 @@ from proxy_app.permits import Permits, Turn
 from proxy_app.settings import Settings
 from proxy_app.store import Store
 from proxy_app.upstream import Upstream
+from proxy_app.vectors import WrongVectorError
 from proxy_app.writes import Writes
 
 #: A request is spread over all instances, but not into batches smaller than this.
@@ -105,7 +106,8 @@ class Service:
         """Embed the items (at least one) in order; raises EmbedError."""
         for _ in range(3):
             try:
-                return await self._embed(items, options, self._model.require())
+                identity = self._model.identity or await self._model.present()
+                return await self._embed(items, options, identity)
             except ModelChangedError:
                 continue  # keyed for a model that is gone: once more for the present one
         raise EmbedError(Kind.UNHEALTHY, "the upstream's model keeps changing")
@@ -232,7 +234,9 @@ class Service:
         result = await self._upstream.embed(batch, trip.params, dimension)
         seconds = time.perf_counter() - started
         turn.leave()
-        if not await self._model.confirm(trip.identity):
+        wrong = any(isinstance(outcome, WrongVectorError) for outcome in result.outcomes)
+        ask = self._model.doubt if wrong else self._model.confirm
+        if not await ask(trip.identity):
             raise ModelChangedError
         trip.upstream_seconds = max(trip.upstream_seconds, seconds)
         STAGE_SECONDS["upstream"].observe(seconds)

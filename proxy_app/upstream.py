@@ -138,10 +138,16 @@ class Upstream:
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             raise failure(error, started, self._url) from None
 
-    async def probe(self, method: str, path: str, body: bytes | None = None) -> Reply:
-        """Ask about the upstream itself, on a connection of its own; raises EmbedError."""
+    async def probe(
+        self, method: str, path: str, body: bytes | None = None, *, patient: bool = False
+    ) -> Reply:
+        """Ask about the upstream itself, on a connection of its own; raises EmbedError.
+
+        ``patient`` waits as long as for a batch.
+        """
+        timeout = self._timeout if patient else self._probe_timeout
         try:
-            return await self._call(self._probes, method, path, body, self._probe_timeout)
+            return await self._call(self._probes, method, path, body, timeout)
         except BrokenError as error:
             raise EmbedError(Kind.UNHEALTHY, str(error)) from None
 

@@ -18,6 +18,10 @@ _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
 _float_list = msgspec.json.Decoder(list[float])
 
 
+class WrongVectorError(EmbedError):
+    """An embedding that is none of the dimension that was wanted."""
+
+
 def is_vector(raw: bytes, dimension: int) -> bool:
     """Tell whether ``raw``, one well-formed JSON value, is ``dimension`` float32 numbers.
 
@@ -50,7 +54,7 @@ def cut(body: bytes, count: int, dimension: int) -> list[bytes]:
 
     Each is a copy, since a slice would keep the whole reply in memory. ``dimension`` 0 accepts
     any, but the same one for all. Raises EmbedError (Backend) where the reply is anything but
-    one vector of that dimension per input.
+    one vector of that dimension per input; WrongVectorError where a vector alone is not.
     """
     try:
         raws = _raw_list.decode(body)
@@ -66,7 +70,7 @@ def cut(body: bytes, count: int, dimension: int) -> list[bytes]:
     wanted = dimension or dimension_of(vectors[0])
     for index, vector in enumerate(vectors):
         if not is_vector(vector, wanted):
-            raise EmbedError(
+            raise WrongVectorError(
                 Kind.BACKEND,
                 f"the upstream's embedding {index} of {count} is not {wanted} float32 numbers",
             )

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 MIXES = {"mixed": 0.5, "new": 0.0, "seen": 1.0}
 #: Short requests are common and long ones are split by the proxy: both ways are taken.
 SIZES = (1, 1, 1, 3, 8, 40)
+#: Words of a text and how often: mostly short, since an embedder on a CPU takes its time for long ones.
+LENGTHS, WEIGHTS = (2, 10, 100), (60, 35, 5)
 _WORDS = ("a", "vector", "of the", "größte", "cache", "文字", "remembers", "🙂", "twice.")
 
 
@@ -35,5 +37,6 @@ class Texts:
         # A few dozen first: from one known text alone, every batch would be that text repeated.
         if len(self._known) >= 50 and random.random() < self._share:
             return random.choice(self._known)
-        words = " ".join(random.choices(_WORDS, k=random.choice((2, 10, 100))))
+        [length] = random.choices(LENGTHS, WEIGHTS)
+        words = " ".join(random.choices(_WORDS, k=length))
         return f"{self._run} {next(self._numbers)} {words}"

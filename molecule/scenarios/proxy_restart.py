@@ -9,7 +9,7 @@ from scenario import ROOT, Host, check
 def run(host: Host) -> None:
     """Restart under load, then deploy another release under load."""
     host.deploy(tei_gpus=2)
-    with host.load("--connections", "400", "--rate", "25") as load:
+    with host.load("--connections", "400", "--rate", "20") as load:
         for _ in range(3):
             host.sh("systemctl restart embedrack-proxy")
             time.sleep(5)
@@ -21,7 +21,7 @@ def run(host: Host) -> None:
     try:
         # Part of the wheel's description: another release, the same program.
         readme.write_text(former + "\n")
-        with host.load("--connections", "400", "--rate", "25") as load:
+        with host.load("--connections", "400", "--rate", "20") as load:
             play = host.deploy(tei_gpus=2)
     finally:
         readme.write_text(former)

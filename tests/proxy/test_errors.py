@@ -188,9 +188,18 @@ async def test_a_hanging_tei_delays_no_start(tei: StandInTei) -> None:
 
     app = web.Application()
     app.router.add_get("/info", hang)
-    async with listening(app) as url, serving(url) as proxy:
+    async with listening(app) as url, serving(url, upstream_timeout=2) as proxy:
         assert (await proxy.get("/livez"))[0] == 200
         assert (await proxy.embed(inputs="a"))[0] == 503
+
+
+async def test_a_busy_tei_at_the_start_makes_a_request_wait(tei: StandInTei) -> None:
+    """A worker that starts under load does not know the model yet: that is no reason for a 503."""
+    tei.delay = 5
+    async with listening(tei.app()) as url, serving(url) as proxy:
+        assert (await proxy.get("/readyz"))[0] == 503
+        tei.delay = 0
+        assert (await proxy.embed(inputs="a"))[0] == 200
 
 
 async def test_tei_hangs(start: StartProxy, tei: StandInTei) -> None:
