@@ -16,6 +16,7 @@ from proxy_app.model import Identity, Model
 from proxy_app.permits import Permits
 from proxy_app.service import Service
 from proxy_app.settings import Settings
+from proxy_app.shortcut import Shortcut
 from proxy_app.store import Store, StoreError
 from proxy_app.upstream import Upstream
 from proxy_app.writes import Writes
@@ -109,16 +110,17 @@ class Parts:
             await look_after(self.store, identity)
 
 
-async def build(settings: Settings, drain: Drain) -> web.Application:
-    """Build the application; nothing outside has to be there yet."""
+async def runner(settings: Settings) -> web.AppRunner:
+    """Return what a worker runs; nothing outside has to be there yet."""
+    drain = Drain()
     parts = Parts(settings)
     handlers = Handlers(settings, parts.service, parts.model, parts.upstream, parts.store)
-    app = web.Application(
-        client_max_size=body_limit(settings), middlewares=[drain.watch, handlers.guard]
-    )
+    middlewares = [drain.watch, handlers.guard]
+    app = web.Application(client_max_size=body_limit(settings), middlewares=middlewares)
     app.add_routes(handlers.routes())
     app.cleanup_ctx.append(parts.run)
-    return app
+    shortcut = Shortcut({"/embed": handlers.embed}, middlewares)
+    return Runner(app, shortcut, drain, REQUESTS_END)
 
 
 async def for_ever(job: Callable[[], Awaitable[None]]) -> None:
@@ -143,9 +145,3 @@ async def look_after(store: Store, identity: Identity) -> None:
         store.report("")
     except StoreError as error:
         store.report(str(error))
-
-
-async def runner(settings: Settings) -> web.AppRunner:
-    """Return what a worker runs."""
-    drain = Drain()
-    return Runner(await build(settings, drain), drain, REQUESTS_END)

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from proxy_app.shortcut import Shortcut
+
 #: Seconds in which a client that uses its connections is told to open others.
 GRACE = 1.0
 
@@ -66,7 +68,9 @@ class Drain:
 class Runner(web.AppRunner):
     """aiohttp's runner that drains before it ends."""
 
-    def __init__(self, app: web.Application, drain: Drain, seconds: float) -> None:
+    def __init__(
+        self, app: web.Application, shortcut: Shortcut, drain: Drain, seconds: float
+    ) -> None:
         # Requests die with their clients; connections live for 75 s, as nginx's and Qdrant's.
         super().__init__(
             app,
@@ -75,8 +79,14 @@ class Runner(web.AppRunner):
             keepalive_timeout=75,
             shutdown_timeout=1,
         )
+        self._shortcut = shortcut
         self._drain = drain
         self._seconds = seconds
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        server.request_handler = self._shortcut.before(server.request_handler)
+        return server
 
     async def cleanup(self) -> None:
         """Stop listening, let requests under way end, then take the application apart."""

@@ -13,6 +13,7 @@ from proxy_app import __version__, metrics, passthrough, tei
 from proxy_app.errors import EmbedError, Kind
 from proxy_app.logs import RequestLog, log
 from proxy_app.model import Model
+from proxy_app.reply import Reply
 from proxy_app.service import Answer, Service
 from proxy_app.settings import MIB, Settings
 from proxy_app.store import Store
@@ -54,7 +55,7 @@ class Handlers:
             web.route("*", "/{path:.*}", self.forward),
         ]
 
-    async def embed(self, request: web.Request) -> web.Response:
+    async def embed(self, request: web.Request) -> web.StreamResponse:
         """``POST /embed``: TEI's dialect, cached per input."""
         started = time.perf_counter()
         fields: dict[str, object] = {}
@@ -63,7 +64,7 @@ class Handlers:
             fields["inputs"] = len(items)
             self._refuse_too_many(len(items))
             answer = await self._service.embed(items, options)
-            response = self._embedded(answer, started)
+            response: web.StreamResponse = self._embedded(answer, started)
             fields |= {"hits": answer.hits, "misses": answer.misses}
         except EmbedError as error:
             fields["error"] = error.message
@@ -171,23 +172,18 @@ class Handlers:
                 f"batch size {count} > maximum allowed batch size {self._settings.max_inputs}",
             )
 
-    def _embedded(self, answer: Answer, started: float) -> web.Response:
+    def _embedded(self, answer: Answer, started: float) -> Reply:
         word = "hit" if not answer.misses else "partial" if answer.hits else "miss"
-        headers = {
-            "Content-Type": "application/json",
-            "X-Cache": f"{word}; hits={answer.hits}; misses={answer.misses}",
-        }
+        headers = f"X-Cache: {word}; hits={answer.hits}; misses={answer.misses}\r\n"
         timing = f"total;dur={(time.perf_counter() - started) * 1000:.3f}"
         if answer.l2_seconds:
             timing += f", l2;dur={answer.l2_seconds * 1000:.3f}"
         if answer.misses:
             timing += f", upstream;dur={answer.upstream_seconds * 1000:.3f}"
-            headers |= tei.compute_headers(answer.headers)
-        headers["Server-Timing"] = timing
-        return web.Response(
-            body=b"[" + b",".join([entry.vector for entry in answer.entries]) + b"]",
-            headers=headers,
-        )
+            for name, value in tei.compute_headers(answer.headers).items():
+                headers += f"{name}: {value}\r\n"
+        headers += f"Server-Timing: {timing}\r\n"
+        return Reply(headers, [entry.vector for entry in answer.entries])
 
     def _failed(self, request: web.Request, error: EmbedError) -> web.Response:
         openai = request.path in _OPENAI_ROUTES
