@@ -1,0 +1,58 @@
+"""Short hits beside long misses on one worker: what the ones wait for the others."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import orjson
+
+from bench import load, servers, wrk
+from bench.figure import Figure, side_by_side
+from bench.figures.misses import BATCH
+
+_words = itertools.count()
+
+
+def measure() -> Iterator[Figure]:
+    """Compare the 99th percentile of 1-text hits with and without 1024-text misses."""
+    with (
+        servers.instances(4, BATCH) as urls,
+        servers.balancer(urls) as balancer,
+        servers.proxy(balancer, upstream_instances=4) as proxy,
+    ):
+        url = proxy.url + "/embed"
+        hit = [orjson.dumps({"inputs": "a cached text"})]
+        servers.fetch(url, orjson.loads(hit[0]))
+
+        def beside() -> float:
+            with misses(url):
+                return wrk.run(url, hit, 3).p99
+
+        ratio, with_them, without = side_by_side(beside, lambda: wrk.run(url, hit, 3).p99)
+    name = "p99 of 1-text hits while 1024-text misses run, over p99 without"
+    told = f"{with_them * 1e3:.1f} ms against {without * 1e3:.1f} ms"
+    yield Figure(name, ratio, 3, told, at_most=True)
+
+
+@contextmanager
+def misses(url: str) -> Iterator[None]:
+    """Send requests of 1024 new texts, one after the other, until the body ends."""
+    over = threading.Event()
+    prepared = load.bodies(f"miss {next(_words)}", 60, 1024)
+
+    def until_over() -> Iterator[bytes]:
+        for body in prepared:
+            if over.is_set():
+                return
+            yield body
+
+    thread = threading.Thread(target=load.send, args=(url, until_over(), 1, "miss"))
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=120)

@@ -1,0 +1,168 @@
+"""What is measured, as processes: a proxy of one worker, instances, a balancer, a static server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import orjson
+
+from tests.stand_ins.process import first_line, started
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Missing(Exception):
+    """A program that the benchmark needs is not here; the text has the remedy."""
+
+
+def need(*programs: str) -> None:
+    """Raise Missing where one of these programs is not here (each is a Debian package's name)."""
+    missing = [name for name in programs if not shutil.which(name)]
+    if missing:
+        raise Missing(
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not here; "
+            f"`apt-get install {' '.join(missing)}`"
+        )
+
+
+def free_port() -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def fetch(url: str, body: object = None) -> tuple[dict[str, str], bytes]:
+    """Get a URL, or post JSON to it; returns headers and body."""
+    data = None if body is None else orjson.dumps(body)
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=120) as reply:
+        return dict(reply.headers), reply.read()
+
+
+def until(url: str, holds: Any, what: str) -> None:
+    """Wait until a URL's JSON is as wanted."""
+    for _ in range(300):
+        try:
+            if holds(orjson.loads(fetch(url)[1])):
+                return
+        except (OSError, ValueError):
+            pass  # not up yet: asked again below
+        time.sleep(0.1)
+    raise SystemExit(f"bench: {what} did not become ready")
+
+
+@contextmanager
+def instances(count: int = 1, delay: float = 0.0) -> Iterator[list[str]]:
+    """Run stand-ins of TEI; ``delay`` is the seconds that each takes for a batch."""
+    with started("bench.instance", "--count", str(count), "--delay", str(delay)) as process:
+        yield first_line(process).split()
+
+
+class Proxy:
+    """A running proxy of one worker."""
+
+    def __init__(self, url: str, master: int) -> None:
+        self.url = url
+        # gunicorn's only worker: its one child that serves.
+        children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+        self.worker = int(children[0])
+
+    def cpu(self) -> float:
+        """Return the worker's CPU seconds so far, user and system, by the kernel's accounting."""
+        fields = Path(f"/proc/{self.worker}/stat").read_text().rsplit(") ", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident(self) -> int:
+        """Return the worker's resident memory in bytes."""
+        pages = int(Path(f"/proc/{self.worker}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def proxy(upstream: str, qdrant: str = "", **settings: object) -> Iterator[Proxy]:
+    """Run a proxy of one worker; settings are EMBEDRACK_ variables in lower case."""
+    port = free_port()
+    given: dict[str, object] = {"bind": "127.0.0.1", "port": port, "workers": 1}
+    given |= {"log_level": "warning", "store_timeout": 5, "qdrant_url": qdrant}
+    given |= {"upstream_url": upstream} | settings
+    environment = {f"EMBEDRACK_{name.upper()}": str(value) for name, value in given.items()}
+    url = f"http://127.0.0.1:{port}"
+    with started("proxy_app", "serve", **environment) as process:
+        wanted = "ok" if qdrant else "none: L1 alone"
+        until(url + "/readyz", lambda told: told["store"] == wanted, "the proxy")
+        yield Proxy(url, process.pid)
+
+
+@contextmanager
+def nginx(configuration: str) -> Iterator[None]:
+    """Run nginx with one worker and the contents of its ``http`` block."""
+    folder = Path(tempfile.mkdtemp(prefix="embedrack-bench-"))
+    temporary = "".join(
+        f"{name}_temp_path {folder}/{name};\n"
+        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (folder / "nginx.conf").write_text(
+        f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;\n"
+        "events { worker_connections 4096; }\n"
+        f"http {{\naccess_log off; keepalive_requests 1000000000;\n{temporary}"
+        f"{configuration.replace('{folder}', str(folder))}\n}}\n"
+    )
+    folder.chmod(0o755)
+    command = ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    process = subprocess.Popen(command, stderr=sys.stderr)
+    try:
+        time.sleep(0.5)
+        if process.poll() is not None:
+            raise SystemExit("bench: nginx did not start")
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def file_of(content: bytes) -> Iterator[str]:
+    """Write bytes to a file that nginx's worker may read; gives its path."""
+    folder = Path(tempfile.mkdtemp(prefix="embedrack-bench-"))
+    try:
+        folder.chmod(0o755)
+        (folder / "reply.json").write_bytes(content)
+        yield str(folder / "reply.json")
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def balancer(urls: list[str]) -> Iterator[str]:
+    """Run nginx with the balancer's own configuration, as the role writes it."""
+    template = ROOT / "roles" / "nginx" / "templates" / "embedrack.conf.j2"
+    port = free_port()
+    serving = [
+        {"address": "127.0.0.1", "port": int(url.rsplit(":", 1)[1]), "namespace": "bench"}
+        for url in urls
+    ]
+    text = jinja2.Template(template.read_text()).render(
+        nginx_serving=serving,
+        nginx_keepalive=64,
+        nginx_port=port,
+        nginx_timeout=60,
+        __nginx_mark="bench",
+        ansible_managed="",
+    )
+    with nginx(text):
+        yield f"http://127.0.0.1:{port}/bench"
