@@ -16,6 +16,7 @@ import logging
 import re
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -64,10 +65,14 @@ class Identity:
 
     def collection(self, prefix: str) -> str:
         """Name the store's collection: readable, and of this namespace and dimension alone."""
+        return f"{prefix}-{self._label}"
+
+    @cached_property
+    def _label(self) -> str:
         model = str(self.info.get("model_id", "")).rstrip("/").rsplit("/", 1)[-1]
         slug = re.sub(r"[^A-Za-z0-9._]+", "-", model)[:48].strip("-.") or "model"
         mark = hashlib.sha256(self.namespace.encode()).hexdigest()[:16]
-        return f"{prefix}-{slug}-{mark}"
+        return f"{slug}-{mark}"
 
 
 def namespace_of(info: dict[str, Any], dimension: int, word: str) -> str:

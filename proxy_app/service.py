@@ -175,12 +175,16 @@ class Service:
         return landed
 
     async def _wait(self, boarded: list[Flight], trip: Trip) -> set[bytes]:
-        """Wait for all flights; returns the keys refused for others, raises what concerns us."""
-        pending = {flight.landed for flight in boarded}
-        while pending:
-            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+        """Wait for all flights; returns the keys refused for others, raises what concerns us.
+
+        Their crews are waited for, which are few; one that crashed a flight ends with an error.
+        """
+        while True:
             refused = first_errors(boarded, trip)
-        return refused
+            crews = {f.crew.task for f in boarded if f.crew and not f.landed.done()}
+            if not crews:
+                return refused
+            await asyncio.wait(crews, return_when=asyncio.FIRST_EXCEPTION)
 
     async def _look_up(self, flights: list[Flight]) -> None:
         """Crew of a request's new flights: land what the store has, send the rest upstream."""
@@ -208,12 +212,7 @@ class Service:
 
     def _send(self, flights: list[Flight], trip: Trip) -> None:
         """Split flights into batches for all instances, each with a crew of its own."""
-        try:
-            self._permits.refuse_overload(len(flights))
-        except EmbedError as error:
-            for flight in flights:
-                self.flights.crash(flight, error)
-            return
+        self._permits.refuse_overload(len(flights))
         by_key = {flight.key: flight for flight in flights}
         loads = [Load(f.key, f.item, encode(f.item)) for f in flights]
         most = share(len(loads), self._instances.count, trip.identity.max_batch)
@@ -240,7 +239,8 @@ class Service:
             raise ModelChangedError
         trip.upstream_seconds = max(trip.upstream_seconds, seconds)
         STAGE_SECONDS["upstream"].observe(seconds)
-        for error in {outcome for outcome in result.outcomes if isinstance(outcome, EmbedError)}:
+        errors = {outcome for outcome in result.outcomes if isinstance(outcome, EmbedError)}
+        for error in errors:
             UPSTREAM_ERRORS[error.kind.value].inc()
         written = int(time.time())
         for flight, outcome in zip(flights, result.outcomes, strict=True):
@@ -252,6 +252,8 @@ class Service:
             entry = Entry(outcome, written)
             self._keep(trip, flight.key, entry)
             self.flights.land(flight, entry)
+        if errors:
+            raise errors.pop()  # wakes those who wait for this crew
 
     def _keep(self, trip: Trip, key: bytes, entry: Entry) -> None:
         self.memory.put(key, entry)

@@ -26,22 +26,32 @@ def is_vector(raw: bytes, dimension: int) -> bool:
     """Tell whether ``raw``, one well-formed JSON value, is ``dimension`` float32 numbers.
 
     msgspec has checked each number's syntax, so that without what numbers are made of a vector is
-    brackets and commas alone: 10 µs for 1024 numbers, where parsing takes 31. Only a positive
+    brackets and commas alone: 9 µs for 1024 numbers, where parsing takes 31. Only a positive
     exponent can hide a number beyond float32 (which Qdrant would give back as null); the few
     vectors that have one are parsed.
     """
     if raw.translate(None, b"0123456789+-.eE") != b"[" + b"," * (dimension - 1) + b"]":
         return False
-    if raw.count(b"e") == raw.count(b"e-") and b"E" not in raw:
+    if not _has_positive_exponent(raw):
         return len(raw) > dimension + 1  # `[]` has no number, though it has the commas of one
     return all(-FLOAT32_LIMIT < number < FLOAT32_LIMIT for number in _float_list.decode(raw))
 
 
+def _has_positive_exponent(raw: bytes) -> bool:
+    """Look at what follows each ``e``: there are few, and finding them costs next to nothing."""
+    at = raw.find(b"e")
+    while at >= 0:
+        if raw[at + 1] != ord("-"):
+            return True
+        at = raw.find(b"e", at + 1)
+    return b"E" in raw
+
+
 def compact(raw: bytes) -> bytes:
     """Drop the white space between a vector's numbers, which some servers print."""
-    if not any(space in raw for space in (b" ", b"\n", b"\t", b"\r")):
-        return raw
-    return raw.translate(None, b" \t\r\n")
+    if b" " in raw or b"\n" in raw or b"\t" in raw or b"\r" in raw:
+        return raw.translate(None, b" \t\r\n")
+    return raw
 
 
 def dimension_of(raw: bytes) -> int:
