@@ -119,7 +119,7 @@ async def runner(settings: Settings) -> web.AppRunner:
     app = web.Application(client_max_size=body_limit(settings), middlewares=middlewares)
     app.add_routes(handlers.routes())
     app.cleanup_ctx.append(parts.run)
-    shortcut = Shortcut({"/embed": handlers.embed}, middlewares)
+    shortcut = Shortcut(handlers.routes(), middlewares)
     return Runner(app, shortcut, drain, REQUESTS_END)
 
 

@@ -9,18 +9,31 @@ from collections.abc import Awaitable, Callable
 import orjson
 from aiohttp import web
 
-from proxy_app import __version__, metrics, passthrough, tei
+from proxy_app import __version__, document, metrics, openai, passthrough, tei
 from proxy_app.errors import EmbedError, Kind
+from proxy_app.keys import Item
 from proxy_app.logs import RequestLog, log
 from proxy_app.model import Model
 from proxy_app.reply import Reply
-from proxy_app.service import Answer, Service
+from proxy_app.service import Answer, Options, Service
 from proxy_app.settings import MIB, Settings
 from proxy_app.store import Store
 from proxy_app.upstream import Upstream
 
-_OPENAI_ROUTES = frozenset(("/v1/embeddings", "/embeddings"))
+_OPENAI_ROUTES = frozenset(("/v1/embeddings", "/embeddings", "/v1/models"))
 
+#: What a browser needs to read a reply, as TEI sends it by default (tower-http's CorsLayer).
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Vary": "origin, access-control-request-method, access-control-request-headers",
+}
+_CORS_LINES = "".join(f"{name}: {value}\r\n" for name, value in _CORS.items())
+_PREFLIGHT = _CORS | {
+    "Access-Control-Allow-Methods": "GET,POST",
+    "Access-Control-Allow-Headers": "content-type",
+}
+
+Parse = Callable[[bytes], tuple[list[Item], Options, tei.Write]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -46,31 +59,82 @@ class Handlers:
         """List the routes; the last takes whatever is not ours."""
         return [
             web.post("/embed", self.embed),
+            web.post("/", self.task),
+            web.post("/invocations", self.task),
+            web.post("/v1/embeddings", self.openai),
+            web.post("/embeddings", self.openai),
+            web.get("/v1/models", self.models),
             web.get("/info", self.info),
             web.get("/health", self.ready),
             web.get("/readyz", self.ready),
             web.get("/livez", self.live),
             web.get("/metrics", self.metrics),
+            web.get("/api-doc/openapi.json", self.document),
+            web.get("/docs", self.docs),
             web.get("/", self.banner),
+            web.options("/{path:.*}", self.preflight),
             web.route("*", "/{path:.*}", self.forward),
         ]
 
     async def embed(self, request: web.Request) -> web.StreamResponse:
         """``POST /embed``: TEI's dialect, cached per input."""
+        return await self._embed(request, "embed", tei.parse)
+
+    async def openai(self, request: web.Request) -> web.StreamResponse:
+        """``POST /v1/embeddings``: OpenAI's dialect, from the same cache."""
+        return await self._embed(request, "openai", openai.parse)
+
+    async def task(self, request: web.Request) -> web.StreamResponse:
+        """``POST /``, ``/invocations``: the model's own task, which is to embed if it is dense."""
+        identity = self._model.identity
+        if identity is None or not identity.is_dense:
+            return await self.forward(request)
+        return await self.embed(request)
+
+    async def _embed(self, request: web.Request, route: str, parse: Parse) -> web.StreamResponse:
         started = time.perf_counter()
         fields: dict[str, object] = {}
         try:
-            items, options = tei.parse(await self._body(request))
+            items, options, write = parse(await self._body(request))
             fields["inputs"] = len(items)
             self._refuse_too_many(len(items))
             answer = await self._service.embed(items, options)
-            response: web.StreamResponse = self._embedded(answer, started)
+            pieces = await write(answer, self._service.memory)
+            response: web.StreamResponse = self._embedded(answer, pieces, started)
             fields |= {"hits": answer.hits, "misses": answer.misses}
         except EmbedError as error:
             fields["error"] = error.message
             response = self._failed(request, error)
-        self._account(request, "embed", response.status, started, fields)
+        self._account(request, route, response.status, started, fields)
         return response
+
+    async def models(self, request: web.Request) -> web.Response:
+        """``GET /v1/models``: the served model, in OpenAI's shape."""
+        started = time.perf_counter()
+        try:
+            response = _json(openai.models(self._model.require().info))
+        except EmbedError as error:
+            response = self._failed(request, error)
+        self._account(request, "other", response.status, started, {})
+        return response
+
+    async def document(self, request: web.Request) -> web.Response:
+        """``GET /api-doc/openapi.json``: TEI's OpenAPI document, with what we add."""
+        started = time.perf_counter()
+        try:
+            response = _json(orjson.dumps(await document.fetch(self._upstream)))
+        except EmbedError as error:
+            response = self._failed(request, error)
+        self._account(request, "other", response.status, started, {})
+        return response
+
+    async def docs(self, _: web.Request) -> web.Response:
+        """``GET /docs``: a page for people, which reads the document above."""
+        return web.Response(body=document.page(), headers=_CORS | {"Content-Type": "text/html"})
+
+    async def preflight(self, _: web.Request) -> web.Response:
+        """``OPTIONS``: what a browser asks before it asks, answered as TEI does."""
+        return web.Response(headers=_PREFLIGHT)
 
     async def info(self, request: web.Request) -> web.Response:
         """``GET /info``: TEI's, with our own batch limit and what the cache is keyed by."""
@@ -112,7 +176,7 @@ class Handlers:
         """``GET /metrics``: Prometheus' text format, all workers together."""
         text = await asyncio.get_running_loop().run_in_executor(None, metrics.exposition)
         return web.Response(
-            body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+            body=text, headers=_CORS | {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
 
     async def banner(self, _: web.Request) -> web.Response:
@@ -172,9 +236,9 @@ class Handlers:
                 f"batch size {count} > maximum allowed batch size {self._settings.max_inputs}",
             )
 
-    def _embedded(self, answer: Answer, started: float) -> Reply:
+    def _embedded(self, answer: Answer, pieces: list[bytes], started: float) -> Reply:
         word = "hit" if not answer.misses else "partial" if answer.hits else "miss"
-        headers = f"X-Cache: {word}; hits={answer.hits}; misses={answer.misses}\r\n"
+        headers = f"{_CORS_LINES}X-Cache: {word}; hits={answer.hits}; misses={answer.misses}\r\n"
         timing = f"total;dur={(time.perf_counter() - started) * 1000:.3f}"
         if answer.l2_seconds:
             timing += f", l2;dur={answer.l2_seconds * 1000:.3f}"
@@ -183,13 +247,11 @@ class Handlers:
             for name, value in tei.compute_headers(answer.headers).items():
                 headers += f"{name}: {value}\r\n"
         headers += f"Server-Timing: {timing}\r\n"
-        return Reply(headers, [entry.vector for entry in answer.entries])
+        return Reply(headers, pieces)
 
     def _failed(self, request: web.Request, error: EmbedError) -> web.Response:
-        openai = request.path in _OPENAI_ROUTES
-        response = _json(
-            tei.openai_error_body(error) if openai else tei.error_body(error), error.status
-        )
+        dialect = openai if request.path in _OPENAI_ROUTES else tei
+        response = _json(dialect.error_body(error), error.status)
         if error.retry_after is not None:
             response.headers["Retry-After"] = error.retry_after
         return response
@@ -209,7 +271,8 @@ class Handlers:
 
 
 def _json(body: bytes, status: int = 200) -> web.Response:
-    return web.Response(body=body, status=status, headers={"Content-Type": "application/json"})
+    headers = {**_CORS, "Content-Type": "application/json"}
+    return web.Response(body=body, status=status, headers=headers)
 
 
 def body_limit(settings: Settings) -> int:

@@ -8,7 +8,9 @@ from proxy_app.entry import Entry
 
 #: What an entry takes beside the bytes of its vector: the key, the objects' headers and its place
 #: in the ordered dict (measured with 64-bit CPython 3.11: 325 bytes).
-ENTRY_OVERHEAD = 328
+ENTRY_OVERHEAD = 336
+#: What an entry's other form takes beside its bytes.
+BASE64_OVERHEAD = 33
 
 
 class Memory:
@@ -42,16 +44,27 @@ class Memory:
             self.size -= cost_of(former)
         self._entries[key] = entry
         self.size += cost
-        while self.size > self.limit:
-            _, dropped = self._entries.popitem(last=False)
-            self.size -= cost_of(dropped)
+        self._shrink()
+
+    def keep_base64(self, key: bytes, entry: Entry, base64: bytes) -> None:
+        """Keep an entry's other form beside it for as long as the entry itself is here."""
+        if self._entries.get(key) is entry and not entry.base64:
+            entry.base64 = base64
+            self.size += len(base64) + BASE64_OVERHEAD
+            self._shrink()
 
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
         self.size = 0
 
+    def _shrink(self) -> None:
+        while self.size > self.limit:
+            _, dropped = self._entries.popitem(last=False)
+            self.size -= cost_of(dropped)
+
 
 def cost_of(entry: Entry) -> int:
     """Return the bytes that an entry takes."""
-    return len(entry.vector) + ENTRY_OVERHEAD
+    other = len(entry.base64) + BASE64_OVERHEAD if entry.base64 else 0
+    return len(entry.vector) + other + ENTRY_OVERHEAD

@@ -33,7 +33,7 @@ _stage_seconds = Histogram(
 _store_errors = Counter("embedrack_store_errors", "Calls to Qdrant that did not help", ["op"])
 _upstream_errors = Counter("embedrack_upstream_errors", "Batches that failed", ["reason"])
 
-ROUTES = ("embed", "info", "other")
+ROUTES = ("embed", "openai", "info", "other")
 REQUEST_SECONDS = {route: _request_seconds.labels(route) for route in ROUTES}
 INPUTS = {result: _inputs.labels(result) for result in ("hit_l1", "hit_l2", "miss")}
 STAGE_SECONDS = {stage: _stage_seconds.labels(stage) for stage in ("l2", "upstream")}

@@ -63,6 +63,18 @@ class Identity:
         """How many inputs one instance holds before it answers 429."""
         return int(self.info.get("max_concurrent_requests") or 512)
 
+    @property
+    def max_input_length(self) -> int:
+        """How many tokens the model sees of an input."""
+        return int(self.info.get("max_input_length") or 512)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether TEI's ``POST /`` gives what ``/embed`` does."""
+        kind = self.info.get("model_type")
+        told = kind.get("embedding") if isinstance(kind, dict) else None
+        return isinstance(told, dict) and told.get("pooling") != "splade"
+
     def collection(self, prefix: str) -> str:
         """Name the store's collection: readable, and of this namespace and dimension alone."""
         return f"{prefix}-{self._label}"

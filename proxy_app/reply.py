@@ -15,42 +15,30 @@ _SERVER = f"Server: {SERVER_SOFTWARE}\r\n"
 
 
 class Reply(web.StreamResponse):
-    """Status 200 and JSON: ``pieces``, joined by commas between ``opening`` and ``closing``.
+    """Status 200 and JSON in pieces; ``head`` is further header lines, each with its CRLF."""
 
-    ``head`` is further header lines, each with its CRLF.
-    """
-
-    def __init__(
-        self, head: str, pieces: list[bytes], opening: bytes = b"[", closing: bytes = b"]"
-    ) -> None:
+    def __init__(self, head: str, pieces: list[bytes]) -> None:
         super().__init__()
         self._head = head
         self._pieces = pieces
-        self._opening = opening
-        self._closing = closing
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Write all of it; raises ConnectionResetError where the client is gone."""
         if self._keep_alive is None:
             self._keep_alive = request.keep_alive
-        if self._keep_alive:
-            connection = "" if request.version == HttpVersion11 else "Connection: keep-alive\r\n"
-        else:
+        if not self._keep_alive:
             connection = "Connection: close\r\n"
-        pieces = self._pieces
-        length = sum(map(len, pieces)) + len(pieces) - 1 + len(self._opening) + len(self._closing)
+        else:
+            connection = "" if request.version == HttpVersion11 else "Connection: keep-alive\r\n"
         head = (
-            f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n"
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {sum(map(len, self._pieces))}\r\n"
             f"{self._head}{connection}Date: {rfc822_formatted_time()}\r\n{_SERVER}\r\n"
         )
-        # One copy of the vectors: what stands around them is added to the first and the last.
-        last = pieces[-1] + self._closing
-        pieces = [*pieces[:-1], last]
-        pieces[0] = head.encode() + self._opening + pieces[0]
         transport = request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
-        transport.write(b",".join(pieces) if len(pieces) > 1 else pieces[0])
+        transport.write(b"".join([head.encode(), *self._pieces]))
         self._pieces = []
         self._writer = request.writer
         return self._writer

@@ -25,6 +25,7 @@ from proxy_app.model import Identity, Model
 from proxy_app.permits import Permits, Turn
 from proxy_app.settings import Settings
 from proxy_app.store import Store
+from proxy_app.tokens import Tokens, is_countable, tokens_of
 from proxy_app.upstream import Upstream
 from proxy_app.vectors import WrongVectorError
 from proxy_app.writes import Writes
@@ -35,13 +36,17 @@ SMALLEST_SHARE = 8
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A request's fields as its dialect read them; None is unset."""
+    """A request's fields as its dialect read them; None is unset.
+
+    ``count_tokens``: the answer is to have each input's tokens.
+    """
 
     truncate: bool | None = None
     left: bool = False
     normalize: bool = True
     dimensions: int | None = None
     prompt_name: str | None = None
+    count_tokens: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -50,17 +55,21 @@ class Trip:
 
     identity: Identity
     params: Params
+    count_tokens: bool = False
     l2_seconds: float = 0.0
     upstream_seconds: float = 0.0
 
 
 @dataclass(slots=True)
 class Answer:
-    """One entry per input, and where they came from.
+    """One key and entry per input, of which model, and where they came from.
 
     ``headers`` are TEI's own, of every batch that took part.
     """
 
+    identity: Identity
+    params: Params
+    keys: list[bytes]
     entries: list[Entry]
     hits: int = 0
     misses: int = 0
@@ -98,6 +107,7 @@ class Service:
         self._store = store
         self._writes = writes
         self._permits = permits
+        self._tokens = Tokens(upstream, permits)
         self._keyers: dict[str, Keyer] = {}
         self.memory = Memory(settings.memory_bytes)
         self.flights = Flights()
@@ -107,7 +117,10 @@ class Service:
         for _ in range(3):
             try:
                 identity = self._model.identity or await self._model.present()
-                return await self._embed(items, options, identity)
+                answer = await self._embed(items, options, identity)
+                if options.count_tokens:
+                    await self._count_tokens(items, answer)
+                return answer
             except ModelChangedError:
                 continue  # keyed for a model that is gone: once more for the present one
         raise EmbedError(Kind.UNHEALTHY, "the upstream's model keeps changing")
@@ -120,11 +133,12 @@ class Service:
         cached = [self.memory.get(key) for key in keys]
         if None not in cached:
             INPUTS["hit_l1"].inc(len(keys))
-            return Answer([entry for entry in cached if entry is not None], hits=len(keys))
+            entries = [entry for entry in cached if entry is not None]
+            return Answer(identity, params, keys, entries, hits=len(keys))
         missing = {
             key: item for key, item, entry in zip(keys, items, cached, strict=True) if entry is None
         }
-        trip = Trip(identity, params)
+        trip = Trip(identity, params, options.count_tokens)
         flown = await self._fly(trip, missing)
         return self._assemble(trip, keys, cached, flown)
 
@@ -150,6 +164,9 @@ class Service:
         INPUTS["miss"].inc(misses)
         traces = {id(f.trace): f.trace for f in flown.values() if f.trace is not None}
         return Answer(
+            trip.identity,
+            trip.params,
+            keys,
             entries,
             hits=len(keys) - misses,
             misses=misses,
@@ -157,6 +174,24 @@ class Service:
             upstream_seconds=trip.upstream_seconds,
             headers=list(traces.values()),
         )
+
+    async def _count_tokens(self, items: list[Item], answer: Answer) -> None:
+        """Find out the tokens of what was cached without them; some may stay 0, not known."""
+        unknown = {
+            key: item
+            for key, item, entry in zip(answer.keys, items, answer.entries, strict=True)
+            if not entry.tokens
+        }
+        if not unknown:
+            return
+        counts = await self._tokens.count_all(unknown, answer.params, answer.identity)
+        try:
+            if not await self._model.confirm(answer.identity):
+                raise ModelChangedError
+        except EmbedError:
+            return  # away meanwhile: who counted cannot be told
+        for key, entry in zip(answer.keys, answer.entries, strict=True):
+            entry.tokens = entry.tokens or counts[key]
 
     async def _fly(self, trip: Trip, missing: dict[bytes, Item]) -> dict[bytes, Flight]:
         """Land a flight for every key, our own or somebody's; raises the first one's error."""
@@ -216,7 +251,16 @@ class Service:
         by_key = {flight.key: flight for flight in flights}
         loads = [Load(f.key, f.item, encode(f.item)) for f in flights]
         most = share(len(loads), self._instances.count, trip.identity.max_batch)
-        for batch in split(loads, min(most, self._permits.total), self._upstream.payload_limit):
+        # What only counts when it comes alone goes alone, where its tokens are wanted.
+        alone = [
+            load
+            for load in loads
+            if trip.count_tokens and not is_countable(load.item, trip.identity)
+        ]
+        if alone:
+            loads = [load for load in loads if is_countable(load.item, trip.identity)]
+        batches = split(loads, min(most, self._permits.total), self._upstream.payload_limit)
+        for batch in batches + [[load] for load in alone]:
             turn = self._permits.join(len(batch))
             crew = [by_key[load.key] for load in batch]
             task = self.flights.launch(crew, partial(self._compute, trip, batch, turn))
@@ -230,7 +274,13 @@ class Service:
         await turn.granted
         started = time.perf_counter()
         dimension = trip.params.dimensions or trip.identity.dimension
-        result = await self._upstream.embed(batch, trip.params, dimension)
+        embedding = self._upstream.embed(batch, trip.params, dimension)
+        if trip.count_tokens and len(batch) > 1:
+            counting = self._tokens.count(batch, trip.params, trip.identity)
+            result, counts = await asyncio.gather(embedding, counting)
+        else:
+            result = await embedding
+            counts = [tokens_of(result) if len(batch) == 1 else 0] * len(batch)
         seconds = time.perf_counter() - started
         turn.leave()
         wrong = any(isinstance(outcome, WrongVectorError) for outcome in result.outcomes)
@@ -243,13 +293,13 @@ class Service:
         for error in errors:
             UPSTREAM_ERRORS[error.kind.value].inc()
         written = int(time.time())
-        for flight, outcome in zip(flights, result.outcomes, strict=True):
+        for flight, outcome, tokens in zip(flights, result.outcomes, counts, strict=True):
             if isinstance(outcome, EmbedError):
                 blamed = _RefusedError(trip, outcome) if outcome.concerns_inputs else outcome
                 self.flights.crash(flight, blamed)
                 continue
             flight.trace = result.headers
-            entry = Entry(outcome, written)
+            entry = Entry(outcome, written, tokens)
             self._keep(trip, flight.key, entry)
             self.flights.land(flight, entry)
         if errors:

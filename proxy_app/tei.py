@@ -6,21 +6,28 @@ body have the JSON shape of all others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import orjson
 
 from proxy_app.errors import EmbedError, Kind
 from proxy_app.keys import Item
-from proxy_app.service import Options
+from proxy_app.memory import Memory
+from proxy_app.service import Answer, Options
+
+T = TypeVar("T")
 
 _Id = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
+#: What a request may hold as its inputs, in both dialects.
+Inputs = str | list[str | _Id | list[_Id]]
+#: How a dialect writes an answer, in pieces; the memory keeps what is worth keeping of it.
+Write = Callable[[Answer, Memory], Awaitable[list[bytes]]]
 
 
 class _Embed(msgspec.Struct):
-    inputs: str | list[str | _Id | list[_Id]]
+    inputs: Inputs
     truncate: bool | None = None
     truncation_direction: Literal["Left", "left", "Right", "right"] | None = None
     prompt_name: str | None = None
@@ -40,10 +47,32 @@ _LONGEST = (
 )
 
 
-def parse(body: bytes) -> tuple[list[Item], Options]:
-    """Read an embed request; raises EmbedError with what is wrong and where."""
+def parse(body: bytes) -> tuple[list[Item], Options, Write]:
+    """Read a request, and how its answer is written; raises EmbedError."""
+    request = decode(_embed, body)
+    options = Options(
+        truncate=request.truncate,
+        left=request.truncation_direction in ("Left", "left"),
+        normalize=request.normalize is not False,
+        dimensions=request.dimensions,
+        prompt_name=request.prompt_name,
+    )
+    return items_of(request.inputs), options, write
+
+
+async def write(answer: Answer, _: Memory) -> list[bytes]:
+    """Write the reply: a list of vectors."""
+    pieces = [b"["]
+    for entry in answer.entries:
+        pieces += (entry.vector, b",")
+    pieces[-1] = b"]"
+    return pieces
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Read a body; raises EmbedError with what is wrong and where."""
     try:
-        request = _embed.decode(body)
+        return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise EmbedError(
             Kind.VALIDATION,
@@ -55,14 +84,6 @@ def parse(body: bytes) -> tuple[list[Item], Options]:
             f"Failed to parse the request body as JSON: {_syntax_error(body, error)}",
             status=400,
         ) from None
-    options = Options(
-        truncate=request.truncate,
-        left=request.truncation_direction in ("Left", "left"),
-        normalize=request.normalize is not False,
-        dimensions=request.dimensions,
-        prompt_name=request.prompt_name,
-    )
-    return items_of(request.inputs), options
 
 
 def items_of(inputs: str | list[str | int | list[int]]) -> list[Item]:
@@ -91,11 +112,6 @@ def items_of(inputs: str | list[str | int | list[int]]) -> list[Item]:
 def error_body(error: EmbedError) -> bytes:
     """Write an error in TEI's shape."""
     return orjson.dumps({"error": error.message, "error_type": error.kind.value})
-
-
-def openai_error_body(error: EmbedError) -> bytes:
-    """Write an error in the shape of TEI's OpenAI routes."""
-    return orjson.dumps({"message": error.message, "code": error.status, "type": error.kind.value})
 
 
 def compute_headers(replies: Iterable[Mapping[str, str]]) -> dict[str, str]:

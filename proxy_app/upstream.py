@@ -43,6 +43,7 @@ class _TeiError(msgspec.Struct):
 
 _tei_error = msgspec.json.Decoder(_TeiError)
 _decoded = msgspec.json.Decoder(list[str])
+_tokenized = msgspec.json.Decoder(list[list[msgspec.Raw]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,31 @@ class Upstream:
         if len(texts) != len(lists):
             raise EmbedError(Kind.BACKEND, "the upstream's /decode sent no text per list of ids")
         return texts
+
+    async def tokenize(self, batch: list[Load]) -> list[int]:
+        """Count the tokens of texts: with special ones and the default prompt, and uncut.
+
+        Raises EmbedError.
+        """
+        body = b'{"inputs":[' + b",".join([load.json for load in batch]) + b"]}"
+        try:
+            try:
+                reply = await self._call(self._kept, "POST", "/tokenize", body, self._probe_timeout)
+            except BrokenError:
+                reply = await self._call(
+                    self._fresh, "POST", "/tokenize", body, self._probe_timeout
+                )
+        except BrokenError as error:
+            raise EmbedError(Kind.UNHEALTHY, str(error)) from None
+        if reply.status != 200:
+            raise reply.error()
+        try:
+            counts = [len(tokens) for tokens in _tokenized.decode(reply.body)]
+        except (msgspec.DecodeError, RecursionError):
+            counts = []
+        if len(counts) != len(batch):
+            raise EmbedError(Kind.BACKEND, "the upstream's /tokenize sent no tokens per text")
+        return counts
 
     async def refuse_unknown_ids(self, lists: list[tuple[int, ...]]) -> None:
         """Raise EmbedError (Validation) where ids decode to nothing, which would kill TEI."""

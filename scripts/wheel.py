@@ -24,7 +24,8 @@ def main(artifacts: str) -> int:
             )
         print(json.dumps(described(wheels[0], digest([wheels[0]]))))
         return 0
-    sources = sorted((ROOT / "proxy_app").rglob("*.py")) + [ROOT / part for part in PARTS]
+    files = [*(ROOT / "proxy_app").rglob("*.py"), *(ROOT / "proxy_app").rglob("*.html")]
+    sources = sorted(files) + [ROOT / part for part in PARTS]
     mark = digest(sources)
     folder = ROOT / "build" / "wheels" / mark
     if not list(folder.glob("embedrack-*.whl")):

@@ -189,7 +189,7 @@ class Stack:
         say, pair, url = self._console.say, self._console.pair, self._settings.url
         say()
         pair("embed", f"{url}/embed")
-        pair("OpenAI", f"{url}/v1/embeddings  (not cached)")
+        pair("OpenAI", f"{url}/v1/embeddings")
         pair("model", f"{url}/info")
         pair("health", f"{url}/readyz")
         pair("metrics", f"{url}/metrics")

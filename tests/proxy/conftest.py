@@ -53,9 +53,11 @@ class Proxy:
         """Post to /embed; gives status, the raw vectors (or the error body), and headers."""
         return await self.post(json.dumps(body).encode())
 
-    async def post(self, body: bytes) -> tuple[int, list[bytes], dict[str, str]]:
-        """Post these very bytes to /embed."""
-        async with self.session.post(self.url + "/embed", data=io.BytesIO(body)) as reply:
+    async def post(
+        self, body: bytes, path: str = "/embed"
+    ) -> tuple[int, list[bytes], dict[str, str]]:
+        """Post these very bytes."""
+        async with self.session.post(self.url + path, data=io.BytesIO(body)) as reply:
             raw = await reply.read()
             return reply.status, split_raw(raw), dict(reply.headers)
 

@@ -47,6 +47,14 @@ BAD_BODIES: list[tuple[str, bytes, int, str, str]] = [
 ]
 
 
+#: Fields that OpenAI's dialect does not have.
+TEI_ALONE = (b"normalize", b"truncat")
+OPENAI_ALONE: list[tuple[str, bytes, int, str, str]] = [
+    ("wrong encoding", b'{"input":"a","encoding_format":"hex"}', 422, "Validation", "hex"),
+    ("inputs for input", b'{"inputs":"a"}', 422, "Validation", "`input`"),
+]
+
+
 def told(reply: list[bytes]) -> dict[str, str]:
     """Read an error and hold it against TEI's shape: two strings and no more."""
     error: dict[str, str] = json.loads(reply[0])
@@ -54,14 +62,34 @@ def told(reply: list[bytes]) -> dict[str, str]:
     return error
 
 
+def told_in(path: str, status: int, reply: list[bytes]) -> dict[str, str]:
+    """Read an error in the shape of the path's dialect, under the names of TEI's."""
+    if path == "/embed":
+        return told(reply)
+    error = json.loads(reply[0])
+    assert set(error) == {"message", "code", "type"}
+    assert error["code"] == status
+    return {"error": error["message"], "error_type": error["type"]}
+
+
+DIALECTS = {"/embed": b"inputs", "/v1/embeddings": b"input"}
+
+
 async def test_wrong_requests(start: StartProxy, qdrant: StandInQdrant) -> None:
     proxy = await start()
-    for name, body, status, kind, words in BAD_BODIES:
-        got, reply, headers = await proxy.post(body)
-        error = told(reply)
-        print(f"{name:26} {got} {reply[0].decode()}")
-        assert (got, error["error_type"]) == (status, kind), (name, error)
-        assert words in error["error"], (name, error)
+    openai = [
+        (name, body.replace(b'"inputs"', b'"input"'), status, kind, words.replace("puts", "put"))
+        for name, body, status, kind, words in BAD_BODIES
+        if not any(field in body for field in TEI_ALONE)
+    ]
+    cases = [("/embed", case) for case in BAD_BODIES]
+    cases += [("/v1/embeddings", case) for case in openai + OPENAI_ALONE]
+    for path, (name, body, status, kind, words) in cases:
+        got, reply, headers = await proxy.post(body, path)
+        error = told_in(path, got, reply)
+        print(f"{path:14} {name:26} {got} {reply[0].decode()}")
+        assert (got, error["error_type"]) == (status, kind), (path, name, error)
+        assert words in error["error"], (path, name, error)
         assert headers["Content-Type"] == "application/json"
     assert qdrant.points == {}
     assert (await proxy.embed(inputs="a"))[0] == 200
@@ -69,9 +97,10 @@ async def test_wrong_requests(start: StartProxy, qdrant: StandInQdrant) -> None:
 
 async def test_a_body_over_the_limit(start: StartProxy) -> None:
     proxy = await start(max_body=1)
-    status, reply, _ = await proxy.post(b'{"inputs":"' + b"x" * 1_100_000 + b'"}')
-    assert status == 413
-    assert "EMBEDRACK_MAX_BODY" in told(reply)["error"]
+    for path in DIALECTS:
+        status, reply, _ = await proxy.post(b'{"inputs":"' + b"x" * 1_100_000 + b'"}', path)
+        assert status == 413
+        assert "EMBEDRACK_MAX_BODY" in told_in(path, status, reply)["error"]
 
 
 FAULTS = {
@@ -93,13 +122,15 @@ async def test_wrong_replies_from_above(
 ) -> None:
     proxy = await start()
     texts = [f"text {i}" for i in range(32)]
-    tei.faults.append(fault)
-    status, reply, headers = await proxy.embed(inputs=texts)
-    error = told(reply)
-    print(f"TEI: {fault:21} {status} {reply[0].decode()}")
-    assert (status, error["error_type"]) == FAULTS[fault][:2]
-    assert FAULTS[fault][2] in error["error"]
-    assert ("Retry-After" in headers) == (status == 429)
+    for path, field in DIALECTS.items():
+        tei.faults.append(fault)
+        body = json.dumps({field.decode(): texts}).encode()
+        status, reply, headers = await proxy.post(body, path)
+        error = told_in(path, status, reply)
+        print(f"TEI: {fault:21} {status} {reply[0].decode()}")
+        assert (status, error["error_type"]) == FAULTS[fault][:2]
+        assert FAULTS[fault][2] in error["error"]
+        assert ("Retry-After" in headers) == (status == 429)
     await asyncio.sleep(0.2)
     assert qdrant.points == {}
     status, vectors, headers = await proxy.embed(inputs=texts)
@@ -163,9 +194,11 @@ async def test_tei_away_hits_are_answered(tei: StandInTei) -> None:
             return not await proxy.is_ready()
 
         await proxy.until(is_unready)
-        status, reply, _ = await proxy.embed(inputs="new")
-        print(f"TEI: {'away':21} {status} {reply[0].decode()}")
-        assert status == 503
+        for path, field in DIALECTS.items():
+            status, reply, headers = await proxy.post(b'{"%b":"new"}' % field, path)
+            print(f"TEI: {'away':21} {status} {reply[0].decode()}")
+            assert (status, headers["Retry-After"]) == (503, "1")
+            assert told_in(path, status, reply)["error_type"] == "Unhealthy"
         status, again, headers = await proxy.embed(inputs="a")
         assert (status, headers["X-Cache"][:3], again) == (200, "hit", known)
 
@@ -342,11 +375,11 @@ async def passes(proxy: Proxy, path: str, body: bytes) -> tuple[int, str]:
 async def test_other_routes_pass_through(start: StartProxy) -> None:
     proxy = await start()
     async with proxy.session.post(
-        proxy.url + "/tokenize?a=%20b", data=b"as it is", headers={"x-tell": "this"}
+        proxy.url + "/similarity?a=%20b", data=b"as it is", headers={"x-tell": "this"}
     ) as reply:
         assert await reply.read() == b"as it is"
         assert reply.headers["x-told"] == "this"
-        assert reply.headers["x-path"] == "/tokenize?a=%20b"
+        assert reply.headers["x-path"] == "/similarity?a=%20b"
     assert (await proxy.get("/nothing"))[0] == 404
     status, text = await passes(proxy, "/v1/embeddings", b'{"input":[[999999]]}')
     assert status == 422

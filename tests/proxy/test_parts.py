@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 from proxy_app.batches import Load, encode, split
 from proxy_app.entry import Entry
 from proxy_app.errors import EmbedError
+from proxy_app.float32 import packed
 from proxy_app.instances import Instances
 from proxy_app.keys import Item, Keyer, Params, point_id
-from proxy_app.memory import ENTRY_OVERHEAD, Memory
+from proxy_app.memory import BASE64_OVERHEAD, ENTRY_OVERHEAD, Memory
 from proxy_app.passthrough import token_ids
 from proxy_app.permits import Permits
 from proxy_app.service import share
@@ -91,6 +93,21 @@ def test_memory_drops_the_least_recently_used() -> None:
     assert (memory.get(b"a"), memory.get(b"b"), memory.get(b"c")) == (one, None, three)
 
 
+def test_memory_counts_an_entrys_other_form() -> None:
+    memory = Memory(2 * ENTRY_OVERHEAD + BASE64_OVERHEAD + 10)
+    one, two = Entry(b"12345"), Entry(b"12345")
+    memory.put(b"a", one)
+    memory.put(b"b", two)
+    memory.keep_base64(b"c", one, b"not here")
+    memory.keep_base64(b"a", two, b"not this one")
+    assert (one.base64, two.base64, memory.size) == (b"", b"", 2 * ENTRY_OVERHEAD + 10)
+    memory.keep_base64(b"b", two, b"base64")  # six bytes too many: the oldest goes
+    assert (memory.get(b"a"), memory.get(b"b")) == (None, two)
+    assert memory.size == ENTRY_OVERHEAD + 5 + BASE64_OVERHEAD + 6
+    memory.put(b"b", Entry(b"1"))
+    assert memory.size == ENTRY_OVERHEAD + 1
+
+
 def test_an_entrys_overhead_is_what_python_takes() -> None:
     key, entry = bytes(32), Entry(bytes(1000))
     objects = sys.getsizeof(key) + sys.getsizeof(entry) + sys.getsizeof(entry.vector)
@@ -98,6 +115,29 @@ def test_an_entrys_overhead_is_what_python_takes() -> None:
 
 
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@given(st.lists(FLOAT32, min_size=1, max_size=8))
+def test_packed_vectors_are_the_float32_that_were_printed(numbers: list[float]) -> None:
+    shortest = [np.format_float_scientific(np.float32(n), trim="0") for n in numbers]
+    raw = "[" + ",".join(shortest) + "]"
+    assert packed(raw.encode()) == struct.pack(f"<{len(numbers)}f", *numbers)
+
+
+@pytest.mark.parametrize(
+    ("text", "bits"),
+    [
+        ("7.038531e-26", "fd43ae15"),  # as a float64 it is the middle of two float32
+        ("-7.038531E-26", "fd43ae95"),
+        ("16777217", "0000804b"),  # the very middle: to the even one
+        ("1e-45", "01000000"),
+        ("3.4028235e38", "ffff7f7f"),
+        ("-0.0", "00000080"),
+    ],
+)
+def test_packed_rounds_once(text: str, bits: str) -> None:
+    assert packed(f"[{text},1e-40]".encode()).hex() == bits + "c2160100"
+    assert packed(f"[{text}]".encode()).hex() == bits
 
 
 @given(st.lists(FLOAT32, min_size=1, max_size=8), st.integers(1, 8))

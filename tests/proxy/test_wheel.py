@@ -21,8 +21,9 @@ def build_wheel(folder: Path) -> Path:
     """Build the wheel out of a copy of what git tracks, so that the checkout stays clean."""
     source = folder / "source"
     (source / "proxy_app").mkdir(parents=True)
-    for file in [*ROOT.glob("proxy_app/*.py"), ROOT / "proxy_app/py.typed"]:
-        (source / "proxy_app" / file.name).write_bytes(file.read_bytes())
+    for pattern in ("*.py", "*.html", "py.typed"):
+        for file in (ROOT / "proxy_app").glob(pattern):
+            (source / "proxy_app" / file.name).write_bytes(file.read_bytes())
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         (source / name).write_bytes((ROOT / name).read_bytes())
     options = ["--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", str(folder)]
@@ -55,7 +56,9 @@ async def test_serve_from_the_wheel(tmp_path: Path, tei: StandInTei) -> None:
                         url = f"http://127.0.0.1:{port}/embed"
                         async with session.post(url, json={"inputs": "a"}) as reply:
                             assert reply.status == 200
-                            break
+                        async with session.get(f"http://127.0.0.1:{port}/docs") as reply:
+                            assert "<!doctype html>" in await reply.text()
+                        break
                     except aiohttp.ClientConnectionError:
                         await asyncio.sleep(0.1)
                 else:

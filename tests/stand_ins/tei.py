@@ -37,6 +37,11 @@ def vector_of(item: object, dimension: int, odd: int = 8) -> bytes:
     return b"[" + b",".join(numbers) + b"]"
 
 
+def tokens_of(item: object) -> int:
+    """Count an input's tokens: a word each and two special ones for a text."""
+    return len(item.split()) + 2 if isinstance(item, str) else len(item)  # type: ignore[arg-type]
+
+
 class StandInTei:
     """The server; ``faults`` are used up one per /embed, ``deadly`` texts break connections."""
 
@@ -47,6 +52,9 @@ class StandInTei:
         self.deadly: set[str] = set()
         self.slow: dict[str, float] = {}
         self.calls: list[list[object]] = []
+        self.tokenized: list[list[str]] = []
+        self.no_tokenize = False
+        self.document: dict[str, Any] = {}
         self.counts: Counter[str] = Counter()
         self.cancelled = 0
         self.in_flight = 0
@@ -79,8 +87,11 @@ class StandInTei:
                 web.get("/info", self._info),
                 web.get("/health", self._health),
                 web.post("/embed", self._embed),
+                web.post("/", self._echo),
                 web.post("/decode", self._decode),
-                web.post("/tokenize", self._echo),
+                web.post("/tokenize", self._tokenize),
+                web.post("/similarity", self._echo),
+                web.get("/api-doc/openapi.json", self._document),
             ]
         )
         return app
@@ -97,6 +108,17 @@ class StandInTei:
             body=await request.read(),
             headers={"x-told": request.headers.get("x-tell", ""), "x-path": request.path_qs},
         )
+
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        inputs = orjson.loads(await request.read())["inputs"]
+        texts = [inputs] if isinstance(inputs, str) else inputs
+        self.tokenized.append(texts)
+        if self.no_tokenize:
+            return _error("Model is overloaded", "Overloaded", 429)
+        return _json([[{"id": 7}] * tokens_of(text) for text in texts])
+
+    async def _document(self, _: web.Request) -> web.Response:
+        return _json(self.document) if self.document else web.Response(status=404)
 
     async def _decode(self, request: web.Request) -> web.Response:
         self.counts["decode"] += 1
@@ -138,7 +160,7 @@ class StandInTei:
         headers = {
             "Content-Type": "application/json",
             "x-compute-type": "gpu+optimized",
-            "x-compute-tokens": str(3 * len(inputs)),
+            "x-compute-tokens": str(sum(min(256, tokens_of(item)) for item in inputs)),
             "x-compute-time": "5",
         }
         return web.Response(body=b"[" + b",".join(vectors) + b"]", headers=headers)

@@ -1,0 +1,223 @@
+"""OpenAI's dialect and the other routes beside `/embed`, through a real gunicorn worker."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from typing import Any
+
+import pytest
+
+from tests.proxy.conftest import Proxy, StartProxy
+from tests.stand_ins.qdrant import StandInQdrant
+from tests.stand_ins.tei import StandInTei
+
+
+async def ask(
+    proxy: Proxy, inputs: object, path: str = "/v1/embeddings", **fields: object
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Post to an OpenAI route, which has to answer well; gives reply and headers."""
+    body = {"input": inputs} | fields
+    async with proxy.session.post(proxy.url + path, json=body) as reply:
+        assert reply.status == 200, await reply.text()
+        return json.loads(await reply.read()), dict(reply.headers)
+
+
+def usage(tokens: int) -> dict[str, int]:
+    return {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
+async def test_it_shares_its_entries_with_embed(start: StartProxy, tei: StandInTei) -> None:
+    proxy = await start()
+    _, [known], _ = await proxy.embed(inputs="known")
+    inputs = ["new", "known", "newer text", "new"]
+    reply, headers = await ask(proxy, inputs, model="anything at all", user="u")
+    assert headers["X-Cache"] == "partial; hits=1; misses=3"
+    assert headers["x-compute-type"] == "gpu+optimized"
+    assert "total;dur=" in headers["Server-Timing"]
+    assert {name: reply[name] for name in ("object", "model")} == {
+        "object": "list",
+        "model": "stand/in",
+    }
+    assert [item["index"] for item in reply["data"]] == [0, 1, 2, 3]
+    assert {item["object"] for item in reply["data"]} == {"embedding"}
+    assert reply["data"][1]["embedding"] == json.loads(known)
+    assert reply["usage"] == usage(3 + 3 + 4 + 3)
+    _, vectors, headers = await proxy.embed(inputs=inputs)
+    assert headers["X-Cache"] == "hit; hits=4; misses=0"
+    assert [json.loads(vector) for vector in vectors] == [d["embedding"] for d in reply["data"]]
+    assert (await ask(proxy, inputs, "/embeddings"))[0] == reply
+    assert tei.calls == [["known"], ["new", "newer text"]]
+
+
+async def test_base64_is_the_same_float32(start: StartProxy) -> None:
+    proxy = await start()
+    cold, _ = await ask(proxy, ["a", "b", "a"], encoding_format="base64")
+    warm, headers = await ask(proxy, ["a", "b", "a"], encoding_format="base64")
+    assert headers["X-Cache"].startswith("hit")
+    assert warm == cold
+    floats, _ = await ask(proxy, ["a", "b", "a"])
+    for item, other in zip(warm["data"], floats["data"], strict=True):
+        packed = struct.pack("<8f", *other["embedding"])
+        assert base64.b64decode(item["embedding"]) == packed
+    other, _ = await ask(proxy, "a", encoding_format="base64", dimensions=3)
+    assert len(base64.b64decode(other["data"][0]["embedding"])) == 12
+
+
+async def test_null_is_unset_and_model_is_free(start: StartProxy, tei: StandInTei) -> None:
+    proxy = await start()
+    plain, _ = await ask(proxy, "a")
+    for fields in (
+        {"encoding_format": None, "dimensions": None, "user": None, "model": None},
+        {"encoding_format": "float", "dimensions": 8, "model": 7, "user": {"id": 1}},
+    ):
+        reply, headers = await ask(proxy, ["a"], **fields)
+        assert headers["X-Cache"].startswith("hit"), fields
+        assert reply == plain
+    assert tei.calls == [["a"]]
+
+
+async def test_tokens_are_counted_once_and_kept(
+    start: StartProxy, tei: StandInTei, qdrant: StandInQdrant
+) -> None:
+    """A single input's count comes with it; a batch's needs /tokenize, before it is stored."""
+    proxy = await start()
+    await proxy.embed(inputs="one alone")
+    assert (await ask(proxy, "one alone"))[0]["usage"] == usage(4)
+    assert tei.tokenized == []
+    texts = ["two", "words here", "word " * 300]
+    assert (await ask(proxy, texts))[0]["usage"] == usage(3 + 4 + 256)
+    assert tei.tokenized == [texts]
+    assert (await ask(proxy, texts))[0]["usage"] == usage(3 + 4 + 256)
+
+    async def stored() -> bool:
+        return sorted(p.get("n", 0) for p in qdrant.payloads.values()) == [3, 4, 4, 256]
+
+    await proxy.until(stored)
+    proxy.process.terminate()
+    await proxy.process.wait()
+    proxy = await start()
+    reply, headers = await ask(proxy, texts)
+    assert (reply["usage"], headers["X-Cache"][:3]) == (usage(3 + 4 + 256), "hit")
+    assert tei.tokenized == [texts]
+
+
+async def test_a_hit_without_a_count_asks_for_it_once(start: StartProxy, tei: StandInTei) -> None:
+    proxy = await start()
+    texts = [f"text {i}" for i in range(70)]
+    await proxy.embed(inputs=[*texts, [101, 7592, 102], [7592]])
+    calls = len(tei.calls)
+    for _ in range(2):
+        reply, headers = await ask(proxy, [*texts, "text 0", [101, 7592, 102], [7592]])
+        assert headers["X-Cache"] == "hit; hits=73; misses=0"
+        assert reply["usage"] == usage(71 * 4 + 3 + 1)
+    assert sorted(map(len, tei.tokenized)) == [6, 32, 32]
+    # Token ids are none of /tokenize's: they are counted by an embedding of their own.
+    assert sorted(tei.calls[calls:]) == [[[101, 7592, 102]], [[7592]]]
+
+
+async def test_what_tokenize_does_not_count_goes_alone(start: StartProxy, tei: StandInTei) -> None:
+    proxy = await start()
+    long = "x" * (256 * 250 + 1)
+    reply, _ = await ask(proxy, ["a", "b", long, [1, 2], [3, 4, 5]])
+    assert reply["usage"] == usage(3 + 3 + 3 + 2 + 3)
+    assert sorted(map(len, tei.calls)) == [1, 1, 1, 2]
+    assert tei.tokenized == [["a", "b"]]
+    assert (await ask(proxy, [long, [1, 2]]))[0]["usage"] == usage(5)
+    assert len(tei.calls) == 4
+
+
+async def test_usage_is_null_rather_than_invented(start: StartProxy, tei: StandInTei) -> None:
+    """Where a count cannot be had, the embeddings are answered all the same."""
+    proxy = await start()
+    tei.no_tokenize = True
+    reply, _ = await ask(proxy, ["a", "b"])
+    assert (len(reply["data"]), reply["usage"]) == (2, None)
+    tei.no_tokenize = False
+    assert (await ask(proxy, ["a", "b"]))[0]["usage"] == usage(6)
+
+
+@pytest.mark.parametrize("path", ["/", "/invocations"])
+async def test_the_models_own_task_is_to_embed(
+    start: StartProxy, tei: StandInTei, path: str
+) -> None:
+    proxy = await start()
+    for expected in ("miss", "hit"):
+        async with proxy.session.post(proxy.url + path, json={"inputs": ["a"]}) as reply:
+            assert reply.headers["X-Cache"].startswith(expected)
+            raw = await reply.read()
+    assert raw == b"[" + (await proxy.embed(inputs=["a"]))[1][0] + b"]"
+    assert tei.calls == [["a"]]
+
+
+async def test_a_sparse_models_task_is_passed_on(start: StartProxy, tei: StandInTei) -> None:
+    tei.info["model_type"] = {"embedding": {"pooling": "splade"}}
+    proxy = await start()
+    async with proxy.session.post(proxy.url + "/", data=b"whatever it takes") as reply:
+        assert await reply.read() == b"whatever it takes"
+        assert "X-Cache" not in reply.headers
+
+
+async def test_the_models_list_has_the_served_one(start: StartProxy, tei: StandInTei) -> None:
+    tei.info["served_model_name"] = "a name"
+    proxy = await start()
+    _, text = await proxy.get("/v1/models")
+    model = {"id": "a name", "object": "model", "created": 0, "owned_by": "embedrack"}
+    assert json.loads(text) == {"object": "list", "data": [model]}
+
+
+async def test_a_browser_may_ask(start: StartProxy) -> None:
+    """The headers that a real TEI sends (recorded), on every reply of ours, errors included."""
+    proxy = await start()
+    vary = "origin, access-control-request-method, access-control-request-headers"
+    asked = {
+        "Origin": "http://a",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
+    for path in ("/embed", "/v1/embeddings"):
+        async with proxy.session.options(proxy.url + path, headers=asked) as reply:
+            assert (reply.status, await reply.read()) == (200, b"")
+            assert reply.headers["access-control-allow-methods"] == "GET,POST"
+            assert reply.headers["access-control-allow-headers"] == "content-type"
+    for path, body in (
+        ("/embed", b'{"inputs":"a"}'),
+        ("/embed", b"{"),
+        ("/v1/embeddings", b'{"input":"a"}'),
+        ("/v1/embeddings", b"{"),
+    ):
+        async with proxy.session.post(proxy.url + path, data=body) as reply:
+            assert reply.headers["access-control-allow-origin"] == "*"
+            assert reply.headers["vary"] == vary
+    for path in ("/", "/info", "/health", "/livez", "/metrics", "/v1/models", "/docs"):
+        async with proxy.session.get(proxy.url + path) as reply:
+            assert (reply.status, reply.headers["access-control-allow-origin"]) == (200, "*")
+
+
+async def test_the_document_is_teis_with_ours(start: StartProxy, tei: StandInTei) -> None:
+    reply = {"description": "Embeddings", "content": {"application/json": {}}}
+    tei.document = {
+        "openapi": "3.0.3",
+        "info": {"title": "Text Embeddings Inference", "version": "1.9.3"},
+        "paths": {
+            "/embed": {"post": {"summary": "Get Embeddings.", "responses": {"200": reply}}},
+            "/rerank": {"post": {"summary": "Get Ranks.", "responses": {"200": reply}}},
+        },
+        "components": {"schemas": {"EmbedRequest": {"type": "object"}}},
+    }
+    proxy = await start()
+    document = json.loads((await proxy.get("/api-doc/openapi.json"))[1])
+    assert document["info"]["title"] == "Embedrack"
+    assert document["info"]["x-tei-version"] == "1.9.3"
+    assert document["components"] == tei.document["components"]
+    assert document["paths"]["/rerank"] == tei.document["paths"]["/rerank"]
+    good = document["paths"]["/embed"]["post"]["responses"]["200"]
+    assert good.pop("headers").keys() == {"X-Cache", "Server-Timing"}
+    assert good == reply
+    assert {"/", "/invocations", "/v1/embeddings", "/v1/models", "/livez"} <= set(document["paths"])
+    tei.document = {}  # a server that has none: ours alone
+    document = json.loads((await proxy.get("/api-doc/openapi.json"))[1])
+    assert "/rerank" not in document["paths"]
+    assert "post" in document["paths"]["/v1/embeddings"]
+    assert 'fetch("api-doc/openapi.json")' in (await proxy.get("/docs"))[1]
