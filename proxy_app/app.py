@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 from aiohttp import web
 
 from proxy_app import metrics
+from proxy_app.access import Access
+from proxy_app.admin import Admin
 from proxy_app.drain import Drain, Runner
 from proxy_app.handlers import Handlers, body_limit
 from proxy_app.instances import Instances
 from proxy_app.model import Identity, Model
 from proxy_app.permits import Permits
+from proxy_app.purges import Follower, PurgeLog
 from proxy_app.service import Service
 from proxy_app.settings import Settings
 from proxy_app.shortcut import Shortcut
@@ -36,9 +40,12 @@ FIRST_PERMITS = 512
 
 
 class Parts:
-    """What a worker is made of; needs a running event loop, but nothing outside."""
+    """What a worker is made of; needs a running event loop, but nothing outside.
 
-    def __init__(self, settings: Settings) -> None:
+    ``folder`` is one that the workers share.
+    """
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings = settings
         self.upstream = Upstream(settings)
         self.model = Model(settings, self.upstream)
@@ -55,6 +62,8 @@ class Parts:
             self.store,
             self.writes,
         )
+        self.purges = PurgeLog(folder)
+        self._follower = Follower(self.purges, self.service, self.store, self.writes)
         self._shown = ""
 
     async def run(self, _: web.Application) -> AsyncIterator[None]:
@@ -62,7 +71,7 @@ class Parts:
         first = asyncio.create_task(self._look_round())
         # Who is connected before that would get a needless miss or 503; who hangs delays no start.
         await asyncio.wait([first], timeout=FIRST_LOOK)
-        jobs = [self.model.watch, self.keep_house]
+        jobs = [self.model.watch, self.keep_house, self._follower.run]
         if self.writes is not None:
             jobs.append(self.writes.run)
         tasks = [asyncio.create_task(for_ever(job)) for job in jobs]
@@ -110,13 +119,21 @@ class Parts:
             await look_after(self.store, identity)
 
 
-async def runner(settings: Settings) -> web.AppRunner:
-    """Return what a worker runs; nothing outside has to be there yet."""
+async def runner(settings: Settings, folder: Path) -> web.AppRunner:
+    """Return what a worker runs, nothing outside has to be there yet.
+
+    ``folder`` is one that the workers share.
+    """
     drain = Drain()
-    parts = Parts(settings)
-    handlers = Handlers(settings, parts.service, parts.model, parts.upstream, parts.store)
-    middlewares = [drain.watch, handlers.guard]
+    parts = Parts(settings, folder)
+    access = Access(settings)
+    handlers = Handlers(settings, parts.service, parts.model, parts.upstream, parts.store, access)
+    admin = Admin(settings, access, parts.service, parts.model, parts.store, parts.purges)
+    # Where nobody needs a key, nobody is asked for one.
+    asked = [access.check] if settings.api_keys else []
+    middlewares = [drain.watch, *asked, handlers.guard]
     app = web.Application(client_max_size=body_limit(settings), middlewares=middlewares)
+    app.add_routes(admin.routes())
     app.add_routes(handlers.routes())
     app.cleanup_ctx.append(parts.run)
     shortcut = Shortcut(handlers.routes(), middlewares)

@@ -1,18 +1,15 @@
-"""The command ``embedrack``: serve, check, embed, migrate-env."""
+"""The command ``embedrack``."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
-import urllib.error
-import urllib.request
 from dataclasses import fields
 from pathlib import Path
 
-from proxy_app import __version__
+from proxy_app import __version__, admin_commands, client, gc_command, warm_command
 from proxy_app.settings import PREFIX, Settings, SettingsError
 
 #: Flags of ``serve`` and the settings that they stand for.
@@ -35,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     except SettingsError as error:
         for line in str(error).splitlines():
             print(f"embedrack: {line}", file=sys.stderr)
-    except OSError as error:
+    except (OSError, client.CallError) as error:
         print(f"embedrack: {error}", file=sys.stderr)
     return 1
 
@@ -65,8 +62,13 @@ def _parser() -> argparse.ArgumentParser:
 
     embed = verbs.add_parser("embed", help="try an endpoint with a text")
     embed.add_argument("text")
-    embed.add_argument("--url", default="http://127.0.0.1:8080", help="default: %(default)s")
+    embed.add_argument("--url", default=client.default_url(), help="default: %(default)s")
+    embed.add_argument("--key", default="", help="an API key, where the endpoint wants one")
     embed.set_defaults(run=_embed)
+
+    admin_commands.add(verbs)
+    gc_command.add(verbs)
+    warm_command.add(verbs)
 
     migrate = verbs.add_parser("migrate-env", help="turn the ancestor's .env into variables")
     migrate.add_argument("file", type=Path, metavar="ENV_FILE")
@@ -113,26 +115,15 @@ def _check(options: argparse.Namespace) -> int:
 
 def _embed(options: argparse.Namespace) -> int:
     url = options.url.rstrip("/") + "/embed"
-    request = urllib.request.Request(
-        url,
-        data=json.dumps({"inputs": [options.text]}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
     started = time.perf_counter()
+    told, headers = client.call(url, {"inputs": [options.text]}, options.key)
     try:
-        with urllib.request.urlopen(request, timeout=90) as response:
-            [vector] = json.load(response)
-            cache = response.headers.get("X-Cache", "not told")
-    except urllib.error.HTTPError as error:
-        told = error.read(2000).decode("utf-8", "replace")
-        print(f"embedrack: {url} answered {error.code}: {told}", file=sys.stderr)
-        return 1
-    except (urllib.error.URLError, ValueError, TypeError) as error:
-        reason = getattr(error, "reason", error)
-        print(f"embedrack: no embedding from {url}: {reason}; is it --url's?", file=sys.stderr)
-        return 1
+        [vector] = told
+        first = ", ".join(f"{number:.6f}" for number in vector[:4])
+    except (ValueError, TypeError):
+        raise client.CallError(f"{url} sends no embedding; is it --url's?") from None
+    cache = headers.get("X-Cache", "not told")
     milliseconds = (time.perf_counter() - started) * 1000
-    first = ", ".join(f"{number:.6f}" for number in vector[:4])
     print(f"dimension {len(vector)}   [{first}, …]   cache: {cache}   {milliseconds:.1f} ms")
     return 0
 

@@ -19,16 +19,30 @@ class Flight:
     """One key under way. ``landed`` gets the entry.
 
     ``hit`` tells whether the store had it; else ``trace`` has the upstream's reply headers.
+    ``kept`` tells whether the entry may be kept: not once its key was purged.
     """
 
-    __slots__ = ("crew", "hit", "item", "key", "landed", "owner", "trace", "waiters")
+    __slots__ = (
+        "crew",
+        "hit",
+        "item",
+        "kept",
+        "key",
+        "landed",
+        "mark",
+        "owner",
+        "trace",
+        "waiters",
+    )
 
-    def __init__(self, key: bytes, item: Item, owner: object) -> None:
+    def __init__(self, key: bytes, item: Item, owner: object, mark: bytes = b"") -> None:
         self.key = key
+        self.mark = mark
         self.item = item
         self.owner = owner
         self.waiters = 0
         self.hit = False
+        self.kept = True
         self.trace: Mapping[str, str] | None = None
         self.crew: Crew | None = None
         self.landed: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
@@ -63,11 +77,14 @@ class Flights:
         waiters = sum(flight.waiters for flight in self._by_key.values())
         return f"<Flights flights={len(self)} waiters={waiters} crews={len(self._crews)}>"
 
-    def board(self, key: bytes, item: Item, owner: object) -> Flight:
-        """Join the key's flight, or make one that ``owner`` has to launch; counts a waiter."""
-        flight = self._by_key.get(key)
+    def board(self, key: bytes, item: Item, owner: object, mark: bytes = b"") -> Flight:
+        """Join the key's flight, or make one that ``owner`` has to launch; counts a waiter.
+
+        Only flights of the same ``mark`` are joined.
+        """
+        flight = self._by_key.get(key + mark)
         if flight is None:
-            flight = self._by_key[key] = Flight(key, item, owner)
+            flight = self._by_key[key + mark] = Flight(key, item, owner, mark)
         flight.waiters += 1
         return flight
 
@@ -115,6 +132,16 @@ class Flights:
         self._end(flight)
         flight.landed.cancel()
 
+    def purge(self, keys: frozenset[bytes] | None) -> None:
+        """Let nothing be kept of the flights of these keys (None: all), and let nobody join them.
+
+        Who waits already is answered.
+        """
+        for flight in list(self._by_key.values()):
+            if keys is None or flight.key in keys:
+                flight.kept = False
+                self._end(flight)
+
     async def close(self) -> None:
         """Cancel all crews and wait until they are gone."""
         crews = list(self._crews)
@@ -123,8 +150,9 @@ class Flights:
         await asyncio.gather(*(crew.task for crew in crews), return_exceptions=True)
 
     def _end(self, flight: Flight) -> None:
-        if self._by_key.get(flight.key) is flight:
-            del self._by_key[flight.key]
+        name = flight.key + flight.mark
+        if self._by_key.get(name) is flight:
+            del self._by_key[name]
 
     def _dismiss(self, crew: Crew) -> None:
         # The flights go first: whoever asks for such a key from now on must not join a dying crew.

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 import orjson
 from aiohttp import web
 
-from proxy_app import __version__, document, metrics, openai, passthrough, tei
+from proxy_app import __version__, cache_control, document, metrics, openai, passthrough, tei
+from proxy_app.access import Access
 from proxy_app.errors import EmbedError, Kind
 from proxy_app.keys import Item
 from proxy_app.logs import RequestLog, log
@@ -47,8 +48,10 @@ class Handlers:
         model: Model,
         upstream: Upstream,
         store: Store | None,
+        access: Access,
     ) -> None:
         self._settings = settings
+        self._access = access
         self._service = service
         self._model = model
         self._upstream = upstream
@@ -98,7 +101,8 @@ class Handlers:
             items, options, write = parse(await self._body(request))
             fields["inputs"] = len(items)
             self._refuse_too_many(len(items))
-            answer = await self._service.embed(items, options)
+            control = cache_control.read(request.headers)
+            answer = await self._service.embed(items, options, control)
             pieces = await write(answer, self._service.memory)
             response: web.StreamResponse = self._embedded(answer, pieces, started)
             fields |= {"hits": answer.hits, "misses": answer.misses}
@@ -112,7 +116,7 @@ class Handlers:
         """``GET /v1/models``: the served model, in OpenAI's shape."""
         started = time.perf_counter()
         try:
-            response = _json(openai.models(self._model.require().info))
+            response = _json(openai.models((await self._model.present()).info))
         except EmbedError as error:
             response = self._failed(request, error)
         self._account(request, "other", response.status, started, {})
@@ -195,7 +199,7 @@ class Handlers:
         started = time.perf_counter()
         fields: dict[str, object] = {}
         try:
-            response = await passthrough.forward(request, self._upstream)
+            response = await passthrough.forward(request, self._upstream, self._access)
         except web.HTTPRequestEntityTooLarge:
             response = self._failed(request, self._too_large())
         except EmbedError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 
 from proxy_app.entry import Entry
@@ -14,10 +15,14 @@ BASE64_OVERHEAD = 33
 
 
 class Memory:
-    """A bounded map from key to entry; ``limit`` and ``size`` are bytes."""
+    """A bounded map from key to entry; ``limit`` and ``size`` are bytes.
 
-    def __init__(self, limit: int) -> None:
+    An entry that is more than ``ttl`` seconds old is as good as gone; 0 sets no age.
+    """
+
+    def __init__(self, limit: int, ttl: int = 0) -> None:
         self.limit = limit
+        self._ttl = ttl
         self.size = 0
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
 
@@ -31,6 +36,9 @@ class Memory:
         """Return the entry and make it the most recently used, or None."""
         entry = self._entries.get(key)
         if entry is not None:
+            if self._ttl and is_old(entry, self._ttl):
+                self.drop(key)
+                return None
             self._entries.move_to_end(key)
         return entry
 
@@ -39,9 +47,7 @@ class Memory:
         cost = cost_of(entry)
         if cost > self.limit:
             return
-        former = self._entries.pop(key, None)
-        if former is not None:
-            self.size -= cost_of(former)
+        self.drop(key)
         self._entries[key] = entry
         self.size += cost
         self._shrink()
@@ -52,6 +58,12 @@ class Memory:
             entry.base64 = base64
             self.size += len(base64) + BASE64_OVERHEAD
             self._shrink()
+
+    def drop(self, key: bytes) -> None:
+        """Forget one entry, if it is there."""
+        dropped = self._entries.pop(key, None)
+        if dropped is not None:
+            self.size -= cost_of(dropped)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -68,3 +80,8 @@ def cost_of(entry: Entry) -> int:
     """Return the bytes that an entry takes."""
     other = len(entry.base64) + BASE64_OVERHEAD if entry.base64 else 0
     return len(entry.vector) + other + ENTRY_OVERHEAD
+
+
+def is_old(entry: Entry, ttl: int) -> bool:
+    """Tell whether an entry was computed more than ``ttl`` seconds ago."""
+    return time.time() - entry.written > ttl

@@ -30,6 +30,7 @@ _request_seconds = Histogram(
 _stage_seconds = Histogram(
     "embedrack_stage_seconds", "Time of one stage of a request", ["stage"], buckets=_SECONDS
 )
+_key_requests = Counter("embedrack_key_requests", "Requests with an API key", ["name"])
 _store_errors = Counter("embedrack_store_errors", "Calls to Qdrant that did not help", ["op"])
 _upstream_errors = Counter("embedrack_upstream_errors", "Batches that failed", ["reason"])
 
@@ -72,6 +73,11 @@ def count_request(route: str, code: int, seconds: float) -> None:
         child = _codes[route, code] = _requests.labels(route, str(code))
     child.inc()
     REQUEST_SECONDS[route].observe(seconds)
+
+
+def count_key(name: str) -> Counter:
+    """Return the counter of one API key's requests."""
+    return _key_requests.labels(name)
 
 
 def show_model(model: str, collection: str, dimension: int) -> None:

@@ -11,18 +11,16 @@ load that word waits in TEI's queue like any other; and again when a reply's vec
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import re
 import time
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import orjson
 
 from proxy_app import vectors
 from proxy_app.errors import EmbedError, Kind
+from proxy_app.namespaces import collection_name
 from proxy_app.settings import Settings
 from proxy_app.upstream import Upstream
 
@@ -76,15 +74,8 @@ class Identity:
         return isinstance(told, dict) and told.get("pooling") != "splade"
 
     def collection(self, prefix: str) -> str:
-        """Name the store's collection: readable, and of this namespace and dimension alone."""
-        return f"{prefix}-{self._label}"
-
-    @cached_property
-    def _label(self) -> str:
-        model = str(self.info.get("model_id", "")).rstrip("/").rsplit("/", 1)[-1]
-        slug = re.sub(r"[^A-Za-z0-9._]+", "-", model)[:48].strip("-.") or "model"
-        mark = hashlib.sha256(self.namespace.encode()).hexdigest()[:16]
-        return f"{slug}-{mark}"
+        """Name the store's collection: of this namespace and dimension alone."""
+        return collection_name(prefix, str(self.info.get("model_id", "")), self.namespace)
 
 
 def namespace_of(info: dict[str, Any], dimension: int, word: str) -> str:

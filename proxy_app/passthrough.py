@@ -9,6 +9,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from proxy_app.access import Access
 from proxy_app.errors import EmbedError, Kind
 from proxy_app.upstream import BrokenError, Upstream
 
@@ -36,16 +37,17 @@ _HOP_BY_HOP = frozenset(
 _json = json.JSONDecoder()
 
 
-async def forward(request: web.Request, upstream: Upstream) -> web.Response:
+async def forward(request: web.Request, upstream: Upstream, access: Access) -> web.Response:
     """Send the request to the upstream and return its reply; raises EmbedError."""
     body = await request.read()
     if request.method == "POST":
         await upstream.refuse_unknown_ids(token_ids(body))
+    sent = _kept(request.headers.items())
+    if access.is_ours(request):
+        del sent["Authorization"]
     url = URL(upstream.url(request.rel_url.raw_path_qs), encoded=True)
     try:
-        status, headers, content = await upstream.forward(
-            request.method, url, _kept(request.headers.items()), body
-        )
+        status, headers, content = await upstream.forward(request.method, url, sent, body)
     except BrokenError as error:
         raise EmbedError(Kind.UNHEALTHY, str(error)) from None
     return web.Response(status=status, headers=_kept(headers.items()), body=content)

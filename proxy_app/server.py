@@ -7,6 +7,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp.worker
@@ -54,8 +55,8 @@ class Server(BaseApplication):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._metrics_dir = tempfile.mkdtemp(prefix="embedrack-metrics-")
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = self._metrics_dir
+        self._shared_dir = tempfile.mkdtemp(prefix="embedrack-workers-")
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = self._shared_dir
         super().__init__()
 
     def load_config(self) -> None:
@@ -70,10 +71,10 @@ class Server(BaseApplication):
             "backlog": BACKLOG,
             "timeout": 60,
             "graceful_timeout": 35,
-            "worker_tmp_dir": self._metrics_dir,
+            "worker_tmp_dir": self._shared_dir,
             "control_socket_disable": True,
             "proc_name": "embedrack",
-            "child_exit": _child_exit,
+            "child_exit": self._child_exit,
             "when_ready": self._when_ready,
             "on_exit": self._on_exit,
         }.items():
@@ -84,12 +85,13 @@ class Server(BaseApplication):
     ) -> Callable[[], Awaitable[web.AppRunner]]:
         """Return what each worker calls once it has its event loop."""
         settings = self._settings
+        folder = Path(self._shared_dir)
 
         async def make() -> web.AppRunner:
             # Not earlier: the metrics' files are the worker's own.
             from proxy_app.app import runner
 
-            return await runner(settings)
+            return await runner(settings, folder)
 
         return make
 
@@ -105,15 +107,17 @@ class Server(BaseApplication):
             settings.qdrant_url or "none",
         )
 
+    def _child_exit(self, _: object, worker: Any) -> None:
+        # Not at the top: importing it settles whether the metrics are of several processes.
+        from prometheus_client import multiprocess
+
+        from proxy_app.purges import PurgeLog
+
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+        PurgeLog(Path(self._shared_dir)).forget(worker.pid)
+
     def _on_exit(self, _: object) -> None:
-        shutil.rmtree(self._metrics_dir, ignore_errors=True)
-
-
-def _child_exit(_: object, worker: Any) -> None:
-    # Not at the top: importing it settles whether the metrics are of several processes.
-    from prometheus_client import multiprocess
-
-    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+        shutil.rmtree(self._shared_dir, ignore_errors=True)
 
 
 def refuse_used_port(settings: Settings) -> None:

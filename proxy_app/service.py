@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from proxy_app.batches import Load, encode, split
+from proxy_app.cache_control import USUAL, Control
 from proxy_app.entry import Entry
 from proxy_app.errors import EmbedError, Kind, ModelChangedError
 from proxy_app.flights import Flight, Flights
@@ -56,6 +57,7 @@ class Trip:
     identity: Identity
     params: Params
     count_tokens: bool = False
+    control: Control = USUAL
     l2_seconds: float = 0.0
     upstream_seconds: float = 0.0
 
@@ -109,15 +111,15 @@ class Service:
         self._permits = permits
         self._tokens = Tokens(upstream, permits)
         self._keyers: dict[str, Keyer] = {}
-        self.memory = Memory(settings.memory_bytes)
+        self.memory = Memory(settings.memory_bytes, settings.cache_ttl)
         self.flights = Flights()
 
-    async def embed(self, items: list[Item], options: Options) -> Answer:
+    async def embed(self, items: list[Item], options: Options, control: Control = USUAL) -> Answer:
         """Embed the items (at least one) in order; raises EmbedError."""
         for _ in range(3):
             try:
                 identity = self._model.identity or await self._model.present()
-                answer = await self._embed(items, options, identity)
+                answer = await self._embed(items, options, control, identity)
                 if options.count_tokens:
                     await self._count_tokens(items, answer)
                 return answer
@@ -125,12 +127,22 @@ class Service:
                 continue  # keyed for a model that is gone: once more for the present one
         raise EmbedError(Kind.UNHEALTHY, "the upstream's model keeps changing")
 
-    async def _embed(self, items: list[Item], options: Options, identity: Identity) -> Answer:
-        params = effective(options, identity)
+    def keys(self, items: list[Item], options: Options, identity: Identity) -> list[bytes]:
+        """Return each item's key under a model; raises EmbedError as ``effective`` does."""
+        return self._keys(items, effective(options, identity), identity)
+
+    def _keys(self, items: list[Item], params: Params, identity: Identity) -> list[bytes]:
         keyer = self._keyer(identity.namespace)
         prefix = keyer.prefix(params)
-        keys = [keyer.key(prefix, item) for item in items]
-        cached = [self.memory.get(key) for key in keys]
+        return [keyer.key(prefix, item) for item in items]
+
+    async def _embed(
+        self, items: list[Item], options: Options, control: Control, identity: Identity
+    ) -> Answer:
+        params = effective(options, identity)
+        keys = self._keys(items, params, identity)
+        cached: list[Entry | None]
+        cached = [None] * len(keys) if control.no_cache else [self.memory.get(key) for key in keys]
         if None not in cached:
             INPUTS["hit_l1"].inc(len(keys))
             entries = [entry for entry in cached if entry is not None]
@@ -138,7 +150,7 @@ class Service:
         missing = {
             key: item for key, item, entry in zip(keys, items, cached, strict=True) if entry is None
         }
-        trip = Trip(identity, params, options.count_tokens)
+        trip = Trip(identity, params, options.count_tokens, control)
         flown = await self._fly(trip, missing)
         return self._assemble(trip, keys, cached, flown)
 
@@ -197,7 +209,8 @@ class Service:
         """Land a flight for every key, our own or somebody's; raises the first one's error."""
         landed: dict[bytes, Flight] = {}
         while missing:
-            boarded = [self.flights.board(key, item, trip) for key, item in missing.items()]
+            mark = trip.control.mark
+            boarded = [self.flights.board(key, item, trip, mark) for key, item in missing.items()]
             try:
                 own = [flight for flight in boarded if flight.owner is trip and not flight.crew]
                 if own:
@@ -225,7 +238,7 @@ class Service:
         """Crew of a request's new flights: land what the store has, send the rest upstream."""
         trip = flights[0].owner
         assert isinstance(trip, Trip)
-        if self._store is not None and not trip.params.dimensions:
+        if self._store is not None and not trip.params.dimensions and not trip.control.no_cache:
             started = time.perf_counter()
             found = await self._store.fetch(trip.identity, [f.key for f in flights])
             trip.l2_seconds = time.perf_counter() - started
@@ -233,7 +246,8 @@ class Service:
             for flight in flights:
                 if (entry := found.get(flight.key)) is not None:
                     flight.hit = True
-                    self.memory.put(flight.key, entry)
+                    if flight.kept and not trip.control.no_store:
+                        self.memory.put(flight.key, entry)
                     self.flights.land(flight, entry)
         left = []
         for flight in flights:
@@ -300,7 +314,8 @@ class Service:
                 continue
             flight.trace = result.headers
             entry = Entry(outcome, written, tokens)
-            self._keep(trip, flight.key, entry)
+            if flight.kept and not trip.control.no_store:
+                self._keep(trip, flight.key, entry)
             self.flights.land(flight, entry)
         if errors:
             raise errors.pop()  # wakes those who wait for this crew

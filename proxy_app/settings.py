@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -16,10 +17,44 @@ from urllib.parse import urlsplit
 
 PREFIX = "EMBEDRACK_"
 MIB = 1024 * 1024
+#: Characters of a key that cannot be guessed.
+LEAST_KEY = 16
 
 
 class SettingsError(ValueError):
     """One or more settings are wrong; the text has a line for each, with the remedy."""
+
+
+class ApiKeys(str):
+    """Named keys by their hashes, as ``alice:SHA256 bob:SHA256``; ValueError where they are not."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str = "") -> ApiKeys:
+        """Check names and hashes."""
+        keys = super().__new__(cls, text)
+        names = [name for name, _ in keys.pairs()]
+        if len(set(names)) < len(names):
+            raise ValueError("each name may stand there once")
+        if "admin" in names:
+            raise ValueError("the name admin is that of EMBEDRACK_ADMIN_KEY; choose another")
+        return keys
+
+    def __repr__(self) -> str:
+        return "'" + " ".join(f"{name}:…" for name, _ in self.pairs()) + "'"
+
+    def pairs(self) -> list[tuple[str, bytes]]:
+        """Return each key's name and digest."""
+        found = []
+        for word in self.replace(",", " ").split():
+            match = re.fullmatch(r"([A-Za-z0-9._-]{1,64}):([0-9A-Fa-f]{64})", word)
+            if match is None:
+                raise ValueError(
+                    "NAME:SHA256, separated by spaces, is wanted; the hash in 64 hexadecimal "
+                    "digits, as `printf %s KEY | sha256sum` prints it"
+                )
+            found.append((match[1], bytes.fromhex(match[2])))
+        return found
 
 
 class Secret(str):
@@ -64,12 +99,30 @@ class Settings:
     )
     bind: str = _setting("0.0.0.0", "address to listen on")
     port: int = _setting(8080, "port to listen on", least=0)
+    api_keys: ApiKeys = _setting(
+        ApiKeys(), "who may ask, as NAME:SHA256 NAME:SHA256 of their keys; empty: everybody"
+    )
+    admin_key: Secret = _setting(
+        Secret(), "the key to /admin, at least 16 characters; empty: no /admin"
+    )
     workers: int = _setting(0, "processes; 0: one per core, at most 8", least=0)
     memory: int = _setting(512, "MiB of L1 over all workers", least=0)
     max_inputs: int = _setting(2048, "inputs in one request", least=1)
     max_queue: int = _setting(8192, "inputs per worker that may wait for the upstream", least=1)
     max_body: int = _setting(64, "MiB of one request's body", least=1)
     hash_function: str = _setting("sha256", "of the cache's keys", choices=("sha256", "md5"))
+    cache_ttl: int = _setting(
+        0, "seconds after which an entry is a miss and may be deleted; 0: never", least=0
+    )
+    cache_max_entries: int = _setting(
+        0, "entries in a collection that `embedrack gc` leaves, the newest; 0: all", least=0
+    )
+    namespace_days: int = _setting(
+        30,
+        "days without a new entry after which `embedrack gc` removes another model's collection; "
+        "0: never",
+        least=0,
+    )
     namespace: str = _setting(
         "", "your own word in the cache's namespace; another word, another cache"
     )
@@ -131,7 +184,7 @@ def _unknown(name: str, known: list[str]) -> str:
 
 
 def _shown(entry: Any, text: str) -> str:
-    return "…" if isinstance(entry.default, Secret) else repr(text)
+    return "…" if isinstance(entry.default, Secret | ApiKeys) else repr(text)
 
 
 def _parse(entry: Any, text: str) -> Any:
@@ -146,6 +199,8 @@ def _parse(entry: Any, text: str) -> Any:
         return _number(float, text, entry.metadata["least"], "a number")
     if entry.metadata["choices"] and text not in entry.metadata["choices"]:
         raise ValueError("one of " + ", ".join(entry.metadata["choices"]) + " is wanted")
+    if entry.name == "admin_key" and 0 < len(text) < LEAST_KEY:
+        raise ValueError(f"at least {LEAST_KEY} characters are wanted")
     if entry.name.endswith("_url") and text:
         _check_url(text)
     return type(default)(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -17,8 +18,10 @@ import orjson
 from proxy_app import vectors
 from proxy_app.entry import Entry
 from proxy_app.keys import point_id
+from proxy_app.memory import is_old
 from proxy_app.metrics import STORE_ERRORS
 from proxy_app.model import Identity
+from proxy_app.namespaces import is_ours
 from proxy_app.settings import Settings
 
 log = logging.getLogger("embedrack")
@@ -65,7 +68,7 @@ class Store:
         self._url = settings.qdrant_url
         self._budget = settings.store_timeout
         self._prefix = settings.qdrant_collection
-        self._api_key = settings.qdrant_api_key
+        self._ttl = settings.cache_ttl
         self._prepared: set[str] = set()
         self._current = ""
         self._failures = 0
@@ -150,6 +153,37 @@ class Store:
         refuse_inexact(name, reply, identity.dimension)
         self._prepared.add(name)
 
+    def doubt(self, collection: str) -> None:
+        """Look at a collection (empty: at all) again before using it; it may be gone."""
+        if collection:
+            self._prepared.discard(collection)
+        else:
+            self._prepared.clear()
+
+    async def collections(self) -> list[str]:
+        """Return the names of our collections; raises StoreError."""
+        told = await self._result("GET", "/collections")
+        names = [str(entry["name"]) for entry in told["collections"]]
+        return [name for name in names if is_ours(name, self._prefix)]
+
+    async def entries(self, collection: str) -> tuple[int, int]:
+        """Return how many entries a collection has and how many numbers each; raises StoreError."""
+        told = await self._result("GET", f"/collections/{collection}")
+        return int(told["points_count"] or 0), int(told["config"]["params"]["vectors"]["size"])
+
+    async def drop(self, collection: str) -> bool:
+        """Delete a collection; tells whether it was there. Raises StoreError."""
+        return bool(await self._result("DELETE", f"/collections/{collection}"))
+
+    async def delete(self, collection: str, points: list[str]) -> None:
+        """Delete points by their ids, also where none of them is there; raises StoreError."""
+        path = f"/collections/{collection}/points/delete?wait=true"
+        try:
+            await self._result("POST", path, {"points": points})
+        except StoreError as error:
+            if error.status != 404:
+                raise
+
     async def ask(self) -> None:
         """Ask whether Qdrant is ready; StoreError where not."""
         await self._call("GET", "/readyz", None, ADMIN_TIMEOUT)
@@ -192,7 +226,9 @@ class Store:
             vector = vectors.compact(bytes(point.vector))
             if key is not None and vectors.is_vector(vector, identity.dimension):
                 told = point.payload or _Payload()
-                found[key] = Entry(vector, told.t, told.n)
+                entry = Entry(vector, told.t, told.n)
+                if not self._ttl or not is_old(entry, self._ttl):
+                    found[key] = entry
             else:
                 STORE_ERRORS["wrong"].inc()
         return found
@@ -215,6 +251,14 @@ class Store:
             else:
                 log.info("store: Qdrant answers")
         self.problem = problem
+
+    async def _result(self, method: str, path: str, body: object = None) -> Any:
+        content = None if body is None else orjson.dumps(body)
+        reply = await self._call(method, path, content, ADMIN_TIMEOUT)
+        try:
+            return orjson.loads(reply)["result"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            raise StoreError(f"{path}: that is no reply of Qdrant's") from None
 
     async def _call(self, method: str, path: str, body: bytes | None, seconds: float) -> bytes:
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy_app.entry import Entry
@@ -23,11 +24,14 @@ ENTRY_OVERHEAD = 300
 RETRY = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Write:
+@dataclass(slots=True, eq=False)
+class Write:
+    """One entry on its way to a collection; ``wanted`` until it is purged."""
+
     collection: str
     point: str
     entry: Entry
+    wanted: bool = True
 
 
 class Writes:
@@ -37,24 +41,26 @@ class Writes:
         self._store = store
         self.limit = limit
         self.size = 0
-        self._queue: deque[_Write] = deque()
+        self._queue: deque[Write] = deque()
+        self._in_hand: list[Write] = []
+        self._writing = asyncio.Lock()
         self._filled = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._queue) + len(self._in_hand)
 
     def __repr__(self) -> str:
         return f"<Writes queued={len(self)} size={self.size} limit={self.limit}>"
 
     def put(self, collection: str, key: bytes, entry: Entry) -> None:
         """Queue an entry, or drop and count it where the queue is full."""
-        cost = len(entry.vector) + ENTRY_OVERHEAD
+        cost = cost_of(entry)
         if self.size + cost > self.limit:
             WRITES_DROPPED.inc()
             return
-        self._queue.append(_Write(collection, point_id(key), entry))
+        self._queue.append(Write(collection, point_id(key), entry))
         self.size += cost
         self._filled.set()
         self._empty.clear()
@@ -63,11 +69,10 @@ class Writes:
         """Write for ever; run as a task."""
         while True:
             await self._filled.wait()
-            batch = self._next_batch()
-            await self._write(batch)
-            for write in batch:
-                self._queue.popleft()
-                self.size -= len(write.entry.vector) + ENTRY_OVERHEAD
+            self._in_hand = self._in_hand or self._next_batch()
+            await self._write(self._in_hand)
+            self.size -= sum(cost_of(write.entry) for write in self._in_hand)
+            self._in_hand = []
             if not self._queue:
                 self._filled.clear()
                 self._empty.set()
@@ -77,13 +82,31 @@ class Writes:
         try:
             await asyncio.wait_for(self._empty.wait(), seconds)
         except asyncio.TimeoutError:
-            WRITES_DROPPED.inc(len(self._queue))
+            WRITES_DROPPED.inc(len(self))
 
-    def _next_batch(self) -> list[_Write]:
-        """Return the head of the queue, of one collection, which stays there until written."""
-        batch: list[_Write] = []
-        size = 0
+    def purge(self, is_purged: Callable[[Write], bool]) -> None:
+        """Write none of these any more; ``settle`` waits for what is under way just now."""
+        left: deque[Write] = deque()
         for write in self._queue:
+            if is_purged(write):
+                self.size -= cost_of(write.entry)
+            else:
+                left.append(write)
+        self._queue = left
+        for write in self._in_hand:
+            write.wanted = write.wanted and not is_purged(write)
+
+    async def settle(self) -> None:
+        """Wait until the call to Qdrant that is under way has ended."""
+        async with self._writing:
+            pass
+
+    def _next_batch(self) -> list[Write]:
+        """Take the head of the queue, of one collection; empty where all was purged."""
+        batch: list[Write] = []
+        size = 0
+        while self._queue:
+            write = self._queue[0]
             size += len(write.entry.vector)
             if batch and (
                 len(batch) >= BATCH_POINTS
@@ -91,15 +114,16 @@ class Writes:
                 or write.collection != batch[0].collection
             ):
                 break
-            batch.append(write)
+            batch.append(self._queue.popleft())
         return batch
 
-    async def _write(self, batch: list[_Write]) -> None:
+    async def _write(self, batch: list[Write]) -> None:
         """Write a batch, however long Qdrant is away; halve one that Qdrant refuses."""
-        points = [(write.point, write.entry) for write in batch]
-        while True:
+        while points := [(write.point, write.entry) for write in batch if write.wanted]:
             try:
-                await self._store.write(batch[0].collection, points)
+                async with self._writing:
+                    await self._store.write(batch[0].collection, points)
+                    await self._take_back(batch, points)
                 return
             except StoreError as error:
                 STORE_ERRORS["write"].inc()
@@ -113,3 +137,15 @@ class Writes:
             await self._write(batch[:middle])
             await self._write(batch[middle:])
             return
+
+    async def _take_back(self, batch: list[Write], points: list[tuple[str, Entry]]) -> None:
+        """Delete what was purged while it was being written."""
+        written = {point for point, _ in points}
+        gone = [w.point for w in batch if not w.wanted and w.point in written]
+        if gone:
+            await self._store.delete(batch[0].collection, gone)
+
+
+def cost_of(entry: Entry) -> int:
+    """Return the bytes that a queued entry takes."""
+    return len(entry.vector) + ENTRY_OVERHEAD

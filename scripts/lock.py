@@ -32,8 +32,8 @@ def main(upgrade: list[str]) -> int:
     every = own + extras["run"] + extras["test"]
     resolve("test", every, "--constraints", "locks/run.txt", *upgrade)
     resolve("deploy", extras["deploy"], *upgrade)
-    # What the hosts install: the proxy alone, and what fetches models.
-    resolve("proxy", own, "--constraints", "locks/run.txt", *upgrade)
+    # What the hosts install: the proxy with its collector, and what fetches models.
+    resolve("proxy", own + extras["collector"], "--constraints", "locks/test.txt", *upgrade)
     resolve("hub", extras["hub"], *upgrade)
     return 0
 

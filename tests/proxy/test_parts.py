@@ -21,6 +21,7 @@ from proxy_app.float32 import packed
 from proxy_app.instances import Instances
 from proxy_app.keys import Item, Keyer, Params, point_id
 from proxy_app.memory import BASE64_OVERHEAD, ENTRY_OVERHEAD, Memory
+from proxy_app.namespaces import collection_name, is_ours
 from proxy_app.passthrough import token_ids
 from proxy_app.permits import Permits
 from proxy_app.service import share
@@ -29,6 +30,7 @@ from proxy_app.tei import compute_headers
 from proxy_app.vectors import cut, is_vector
 
 TEXTS = st.text(max_size=5)
+PREFIXES = st.from_regex(r"[a-z](-?[a-z])*", fullmatch=True)
 IDS = st.lists(st.integers(0, 2**32 - 1), max_size=3).map(tuple)
 PARAMS = st.builds(
     Params,
@@ -50,6 +52,19 @@ def test_a_key_names_one_input_alone(
         return keyer.key(keyer.prefix(params), item)
 
     assert (key(*one) == key(*other)) == (one == other)
+
+
+@given(prefix=PREFIXES, other=PREFIXES, model=TEXTS)
+def test_a_collection_is_of_one_prefix_alone(prefix: str, other: str, model: str) -> None:
+    name = collection_name(prefix, model, "namespace")
+    assert is_ours(name, prefix)
+    assert is_ours(name, other) == (prefix == other)
+
+
+def test_a_longer_prefix_is_another_deployment() -> None:
+    name = collection_name("embedrack-two", "some/model", "")
+    assert name.startswith("embedrack-")
+    assert not is_ours(name, "embedrack")
 
 
 def test_no_unicode_normalisation() -> None:

@@ -41,7 +41,10 @@ class StandInQdrant:
         app.add_routes(
             [
                 web.get("/readyz", self._ready),
+                web.get("/collections", self._list),
                 web.get("/collections/{name}", self._collection),
+                web.delete("/collections/{name}", self._drop),
+                web.post("/collections/{name}/points/delete", self._delete),
                 web.put("/collections/{name}", self._create),
                 web.put("/collections/{name}/index", self._done),
                 web.post("/collections/{name}/points", self._retrieve),
@@ -58,7 +61,27 @@ class StandInQdrant:
         if size is None:
             return _json({"status": {"error": "Not found"}, "time": 0}, 404)
         vectors = {"size": size, "distance": self.distance}
-        return _json({"result": {"config": {"params": {"vectors": vectors}}}, "status": "ok"})
+        result = {"points_count": len(self.points), "config": {"params": {"vectors": vectors}}}
+        return _json({"result": result, "status": "ok"})
+
+    async def _list(self, _: web.Request) -> web.Response:
+        names = [{"name": name} for name in self.collections]
+        return _json({"result": {"collections": names}, "status": "ok", "time": 0})
+
+    async def _drop(self, request: web.Request) -> web.Response:
+        """Drop a collection; the points are those of the one that the proxy uses."""
+        was_there = self.collections.pop(request.match_info["name"], None) is not None
+        self.points.clear()
+        self.payloads.clear()
+        return _json({"result": was_there, "status": "ok", "time": 0})
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        if self.mode == "refuse":
+            return _json({"status": {"error": "Service internal error"}}, 500)
+        for point in orjson.loads(await request.read())["points"]:
+            self.points.pop(point, None)
+            self.payloads.pop(point, None)
+        return _json({"result": {"status": "completed"}, "status": "ok", "time": 0})
 
     async def _create(self, request: web.Request) -> web.Response:
         size = orjson.loads(await request.read())["vectors"]["size"]

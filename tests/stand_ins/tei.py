@@ -106,7 +106,11 @@ class StandInTei:
     async def _echo(self, request: web.Request) -> web.Response:
         return web.Response(
             body=await request.read(),
-            headers={"x-told": request.headers.get("x-tell", ""), "x-path": request.path_qs},
+            headers={
+                "x-told": request.headers.get("x-tell", ""),
+                "x-path": request.path_qs,
+                "x-authorization": request.headers.get("Authorization", ""),
+            },
         )
 
     async def _tokenize(self, request: web.Request) -> web.Response:

@@ -124,6 +124,24 @@ def endpoint() -> list[Finding]:
     ]
 
 
+def collector() -> list[Finding]:
+    """Check the timer of the collector, and how its last run went."""
+    if not Path("/etc/systemd/system/embedrack-gc.timer").exists():
+        return []
+    done = subprocess.run(
+        ["systemctl", "show", "--value", "--property=Result", "embedrack-gc.service"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    result = done.stdout.strip()
+    remedy = "`journalctl -u embedrack-gc -n 20` says why"
+    return [
+        unit("embedrack-gc.timer"),
+        finding("collector", result == "success", f"last run: {result or 'unknown'}", remedy),
+    ]
+
+
 def disk() -> list[Finding]:
     """Check that Qdrant and podman have room to write."""
     found = []
@@ -138,7 +156,8 @@ def disk() -> list[Finding]:
 
 def main(config: Path) -> int:
     """Print every finding as a JSON list."""
-    found = instances(config) + store(config) + balancer(config) + endpoint() + disk()
+    found = instances(config) + store(config) + balancer(config) + endpoint()
+    found += collector() + disk()
     if not any(str(one["check"]).startswith("unit") for one in found):
         remedy = "`ansible-playbook site.yml` deploys"
         found.append(finding("deployment", False, f"nothing in {config}", remedy))

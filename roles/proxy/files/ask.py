@@ -1,22 +1,32 @@
 """Asks an endpoint for a new text twice: a miss, then a hit with the same floats.
 
-ask.py URL prints JSON; exit status 1 and a sentence where it is not so.
+ask.py URL ENV_FILE prints JSON; exit status 1 and a sentence where it is not so. The settings'
+administrator's key is sent along, since the endpoint may want one.
 """
 
 import json
+import re
 import sys
 import time
 import urllib.error
 import urllib.request
 import uuid
+from pathlib import Path
+from typing import Dict
 
 
-def embed(url: str, text: str) -> tuple[bytes, str, float]:
+def headers_of(env_file: str) -> Dict[str, str]:
+    """Make the headers that open the endpoint; empty where the settings have no key."""
+    found = re.search('^EMBEDRACK_ADMIN_KEY=(".+")$', Path(env_file).read_text(), re.MULTILINE)
+    return {"Authorization": f"Bearer {json.loads(found.group(1))}"} if found else {}
+
+
+def embed(url: str, text: str, headers: Dict[str, str]) -> tuple[bytes, str, float]:
     """Return (raw body, X-Cache, milliseconds) of one text."""
     request = urllib.request.Request(
         url + "/embed",
         data=json.dumps({"inputs": [text]}).encode(),
-        headers={"Content-Type": "application/json", "Connection": "close"},
+        headers={"Content-Type": "application/json", "Connection": "close", **headers},
     )
     began = time.perf_counter()
     with urllib.request.urlopen(request, timeout=90) as reply:
@@ -24,15 +34,17 @@ def embed(url: str, text: str) -> tuple[bytes, str, float]:
     return body, reply.headers.get("X-Cache", ""), (time.perf_counter() - began) * 1000
 
 
-def main(url: str) -> int:
+def main(url: str, env_file: str) -> int:
     """Ask and compare; returns the exit status."""
     text = f"embedrack verifies itself {uuid.uuid4()}"
     try:
-        first, first_cache, first_time = embed(url, text)
+        headers = headers_of(env_file)
+        first, first_cache, first_time = embed(url, text, headers)
         # Written behind: the store has it a moment later.
         time.sleep(1.0)
-        second, second_cache, second_time = embed(url, text)
-        with urllib.request.urlopen(url + "/info", timeout=10) as reply:
+        second, second_cache, second_time = embed(url, text, headers)
+        asked = urllib.request.Request(url + "/info", headers=headers)
+        with urllib.request.urlopen(asked, timeout=10) as reply:
             info = json.load(reply)
     except urllib.error.HTTPError as error:
         return fail(

@@ -1,0 +1,111 @@
+"""API keys: who may ask, who is counted, and what TEI gets to see of them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from proxy_app.settings import Settings, SettingsError
+from tests.proxy.conftest import Proxy, StartProxy
+
+ROOT = Path(__file__).parents[2]
+ALICE, BOB, ADMIN = "alice's key", "bob's key", "the administrator's"
+
+
+def hashed(**keys: str) -> str:
+    """Write the setting for some keys."""
+    return " ".join(f"{n}:{hashlib.sha256(key.encode()).hexdigest()}" for n, key in keys.items())
+
+
+async def status(proxy: Proxy, header: str = "", path: str = "/embed") -> int:
+    headers = {"Authorization": header} if header else {}
+    body = {"inputs": "a"}
+    async with proxy.session.post(proxy.url + path, json=body, headers=headers) as reply:
+        if reply.status == 401:
+            assert await reply.read() == b""
+            assert reply.headers["WWW-Authenticate"] == "Bearer"
+        return reply.status
+
+
+async def test_only_those_with_a_key_are_answered(start: StartProxy) -> None:
+    proxy = await start(api_keys=hashed(alice=ALICE, bob=BOB), admin_key=ADMIN)
+    assert await status(proxy, f"Bearer {ALICE}") == 200
+    assert await status(proxy, f"bearer {BOB}") == 200
+    assert await status(proxy, f"Bearer {BOB}") == 200
+    assert await status(proxy, f"Bearer {ADMIN}") == 200
+    for wrong in ("", f"Bearer {ALICE}x", "Bearer", f"Basic {ALICE}", "Bearer k\u00e9y"):
+        assert await status(proxy, wrong) == 401, wrong
+    for path in ("/tokenize", "/info", "/v1/embeddings"):
+        assert await status(proxy, path=path) == 401
+    assert await status(proxy, f"Bearer {ALICE}", "/admin/purge") == 401
+    for path in ("/health", "/livez", "/readyz"):
+        assert (await proxy.get(path))[0] == 200
+    _, text = await proxy.get("/metrics")
+    assert 'embedrack_key_requests_total{name="alice"} 2.0' in text
+    assert 'embedrack_key_requests_total{name="bob"} 2.0' in text
+    assert 'embedrack_key_requests_total{name="admin"} 1.0' in text
+    assert 'embedrack_requests_total{code="401",route="other"}' in text
+    assert ALICE not in proxy.log.decode()
+
+
+async def test_tei_never_sees_a_key_of_ours(start: StartProxy) -> None:
+    proxy = await start(api_keys=hashed(alice=ALICE))
+    assert await told_to_tei(proxy, f"Bearer {ALICE}") == ""
+    proxy = await start(api_keys=hashed(alice=ALICE), upstream_api_key="tei's own")
+    assert await told_to_tei(proxy, f"Bearer {ALICE}") == "Bearer tei's own"
+    proxy = await start()
+    assert await told_to_tei(proxy, "Bearer tei's own") == "Bearer tei's own"
+
+
+async def test_the_hosts_verification_has_a_key(start: StartProxy, tmp_path: Path) -> None:
+    proxy = await start(api_keys=hashed(alice=ALICE), admin_key=ADMIN)
+    settings = tmp_path / "proxy.env"
+    settings.write_text(f'EMBEDRACK_PORT="1"\nEMBEDRACK_ADMIN_KEY="{ADMIN}"\n')
+    assert "401" in (await verify(proxy, "/dev/null"))[1]
+    told, errors = await verify(proxy, str(settings))
+    assert json.loads(told)["dimension"] == 8, errors
+
+
+async def verify(proxy: Proxy, settings: str) -> tuple[str, str]:
+    """Run what playbooks/verify.yml runs on a host; gives stdout and stderr."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(ROOT / "roles/proxy/files/ask.py"), proxy.url, settings),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    return output.decode(), errors.decode()
+
+
+async def told_to_tei(proxy: Proxy, header: str) -> str:
+    """Return the Authorization header that TEI's own route was asked with."""
+    headers = {"Authorization": header}
+    async with proxy.session.post(proxy.url + "/similarity", json={}, headers=headers) as reply:
+        assert reply.status == 200
+        return reply.headers["x-authorization"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("API_KEYS", "alice", "NAME:SHA256"),
+        ("API_KEYS", f"alice:{'0' * 63}", "NAME:SHA256"),
+        ("API_KEYS", f"a:{'0' * 64} a:{'1' * 64}", "once"),
+        ("API_KEYS", f"admin:{'0' * 64}", "EMBEDRACK_ADMIN_KEY"),
+        ("ADMIN_KEY", "short", "16 characters"),
+    ],
+)
+def test_wrong_keys_are_refused_and_not_shown(name: str, value: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=told) as refused:
+        Settings.from_environment({"EMBEDRACK_" + name: value})
+    assert value not in str(refused.value)
+
+
+def test_a_hash_hides_in_repr() -> None:
+    keys = Settings.from_environment({"EMBEDRACK_API_KEYS": hashed(alice=ALICE)}).api_keys
+    assert repr(keys) == "'alice:…'"

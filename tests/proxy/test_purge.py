@@ -1,0 +1,252 @@
+"""The administrator's purges: out of every worker's memory, its queue, and the store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+import aiohttp
+import pytest_asyncio
+from aiohttp import web
+
+from proxy_app.namespaces import collection_name
+from tests.proxy.conftest import Proxy, StartProxy, worker_pids
+from tests.stand_ins.qdrant import StandInQdrant
+from tests.stand_ins.tei import StandInTei
+
+
+class GatedTei(StandInTei):
+    """Answers no text while its gate is shut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def _answer(
+        self, request: web.Request, body: dict[str, Any], inputs: list[object]
+    ) -> web.StreamResponse:
+        if inputs != ["dimension"]:
+            await self.gate.wait()
+        return await super()._answer(request, body, inputs)
+
+
+@pytest_asyncio.fixture
+async def tei() -> GatedTei:
+    return GatedTei()
+
+
+KEY = "an administrator's key"
+ADMIN = {"Authorization": f"Bearer {KEY}"}
+
+
+async def purge(proxy: Proxy, **what: object) -> tuple[int, dict[str, Any]]:
+    async with proxy.session.post(proxy.url + "/admin/purge", json=what, headers=ADMIN) as reply:
+        return reply.status, await reply.json()
+
+
+async def stats(proxy: Proxy) -> dict[str, Any]:
+    async with proxy.session.get(proxy.url + "/admin/stats", headers=ADMIN) as reply:
+        assert reply.status == 200
+        told: dict[str, Any] = await reply.json()
+        return told
+
+
+async def word(proxy: Proxy, text: str, **fields: object) -> str:
+    """Embed a text over a connection of its own, so any worker may answer; gives hit or miss."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(proxy.url + "/embed", json={"inputs": text, **fields}) as reply,
+    ):
+        assert reply.status == 200, await reply.text()
+        return reply.headers["X-Cache"].split(";")[0]
+
+
+async def in_every_memory(proxy: Proxy, text: str, workers: int) -> None:
+    """Embed a text until every worker has it."""
+
+    async def is_there() -> bool:
+        await word(proxy, text)
+        return int((await stats(proxy))["l1"]["entries"]) == workers
+
+    await proxy.until(is_there, 20)
+
+
+async def test_everything_is_purged_from_every_worker(
+    start: StartProxy, tei: StandInTei, qdrant: StandInQdrant
+) -> None:
+    proxy = await start(workers=2, admin_key=KEY)
+    assert len(worker_pids(proxy)) == 2
+    await in_every_memory(proxy, "a", 2)
+    [name] = qdrant.collections
+    qdrant.collections[name + "-of-somebody"] = 8
+    calls = len(tei.calls)
+    assert await purge(proxy, all=True) == (200, {"collections": [name], "workers_late": 0})
+    assert not qdrant.points
+    assert await word(proxy, "a") == "miss"
+    assert len(tei.calls) == calls + 1
+
+    async def is_stored_again() -> bool:
+        return len(qdrant.points) == 1
+
+    await proxy.until(is_stored_again)  # the collection was made anew
+    assert name + "-of-somebody" in qdrant.collections
+
+
+async def test_a_text_is_purged_with_its_fields(start: StartProxy, qdrant: StandInQdrant) -> None:
+    proxy = await start(admin_key=KEY)
+    for text in ("a", "b"):
+        await word(proxy, text)
+    await word(proxy, "a", normalize=False)
+
+    async def are_stored() -> bool:
+        return len(qdrant.points) == 3
+
+    await proxy.until(are_stored)
+    assert await purge(proxy, inputs=["a"]) == (200, {"texts": 1, "workers_late": 0})
+    assert len(qdrant.points) == 2
+    assert await word(proxy, "b") == "hit"
+    assert await word(proxy, "a", normalize=False) == "hit"
+    assert await word(proxy, "a") == "miss"
+
+
+async def test_a_namespace_is_purged(start: StartProxy, qdrant: StandInQdrant) -> None:
+    proxy = await start(admin_key=KEY)
+    await word(proxy, "a")
+    name = (await stats(proxy))["collection"]
+    assert await purge(proxy, namespace=name) == (200, {"collections": [name], "workers_late": 0})
+    assert await word(proxy, "a") == "miss"
+    others = collection_name("embedrack-two", "stand/in", "")
+    status, told = await purge(proxy, namespace=others)
+    assert status == 404
+    assert "`namespace`" in told["error"]
+
+
+async def test_without_a_store_memory_is_purged(start: StartProxy) -> None:
+    proxy = await start(store=False, admin_key=KEY)
+    await word(proxy, "a")
+    assert await purge(proxy, all=True) == (200, {"workers_late": 0})
+    assert await word(proxy, "a") == "miss"
+    assert await purge(proxy, inputs="a") == (200, {"workers_late": 0})
+    assert await word(proxy, "a") == "miss"
+
+
+async def test_what_is_purged_leaves_the_queue_of_writes(
+    start: StartProxy, qdrant: StandInQdrant
+) -> None:
+    proxy = await start(admin_key=KEY)
+    qdrant.mode = "refuse"
+    await word(proxy, "purged")
+    status, told = await purge(proxy, inputs="purged")
+    assert (status, told["error_type"]) == (503, "Unhealthy")
+    assert "the store has not" in told["error"]
+    await word(proxy, "kept")
+    qdrant.mode = ""
+
+    async def is_stored() -> bool:
+        return len(qdrant.points) > 0
+
+    await proxy.until(is_stored)
+    assert len(qdrant.points) == 1
+    assert await word(proxy, "kept") == "hit"
+    assert await word(proxy, "purged") == "miss"
+
+
+async def test_a_flight_under_way_files_nothing_that_was_purged(
+    start: StartProxy, tei: StandInTei, qdrant: StandInQdrant
+) -> None:
+    proxy = await start(admin_key=KEY)
+    assert isinstance(tei, GatedTei)
+    tei.gate.clear()
+    asked = asyncio.create_task(word(proxy, "a"))
+
+    async def is_under_way() -> bool:
+        return tei.in_flight == 1
+
+    await proxy.until(is_under_way)
+    assert (await purge(proxy, all=True))[0] == 200
+    tei.gate.set()
+    assert await asked == "miss"
+    assert not qdrant.points
+    assert await word(proxy, "a") == "miss"
+
+
+async def test_the_answer_to_wrong_purges_names_what_is_wanted(start: StartProxy) -> None:
+    proxy = await start(admin_key=KEY)
+    bodies: list[dict[str, object]] = [
+        {},
+        {"all": False},
+        {"all": True, "inputs": "a"},
+        {"inputs": []},
+    ]
+    for body in bodies:
+        status, told = await purge(proxy, **body)
+        assert status in (400, 422), body
+        assert "wanted" in told["error"] or "inputs" in told["error"]
+
+
+async def test_statistics_tell_levels_entries_and_bytes(
+    start: StartProxy, qdrant: StandInQdrant
+) -> None:
+    proxy = await start(admin_key=KEY)
+    await word(proxy, "a")
+    await word(proxy, "a")
+
+    async def is_counted() -> bool:
+        told = await stats(proxy)
+        return (told["l1"]["entries"], told["store"]["entries"]) == (1, 1)
+
+    await proxy.until(is_counted)
+    told = await stats(proxy)
+    assert told["inputs"] == {"hit_l1": 1, "hit_l2": 0, "miss": 1}
+    assert told["hit_rate"] == {"l1": 0.5, "l2": 0.0, "all": 0.5}
+    assert 328 < told["l1"]["bytes"] < 1000
+    assert told["store"]["vector_bytes"] == 8 * 4
+    [collection] = told["store"]["collections"]
+    assert collection["name"] == told["collection"] == next(iter(qdrant.collections))
+
+
+async def test_nothing_is_served_without_the_key(start: StartProxy) -> None:
+    proxy = await start(admin_key=KEY)
+    for headers in ({}, {"Authorization": "Bearer another key altogether"}):
+        async with proxy.session.get(proxy.url + "/admin/stats", headers=headers) as reply:
+            assert (reply.status, await reply.read()) == (401, b"")
+            assert reply.headers["WWW-Authenticate"] == "Bearer"
+    keyless = await start()
+    async with keyless.session.post(keyless.url + "/admin/purge", json={"all": True}) as reply:
+        assert reply.status == 404
+        assert "EMBEDRACK_ADMIN_KEY" in await reply.text()
+
+
+async def command(proxy: Proxy, *arguments: str) -> tuple[int, str, str]:
+    """Run `embedrack …` as an operator would; gives exit status, stdout, stderr."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "proxy_app", *arguments, "--url", proxy.url),
+        env=os.environ | {"EMBEDRACK_ADMIN_KEY": KEY},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode is not None
+    return process.returncode, output.decode(), errors.decode()
+
+
+async def test_the_commands_do_the_same(start: StartProxy, qdrant: StandInQdrant) -> None:
+    proxy = await start(admin_key=KEY)
+    await word(proxy, "a")
+    status, output, errors = await command(proxy, "stats")
+    assert (status, errors) == (0, "")
+    assert "hit rate" in output
+    status, output, _ = await command(proxy, "purge", "--text", "a")
+    assert (status, output) == (0, "purged: 1 text\n")
+    assert await word(proxy, "a") == "miss"
+    status, output, _ = await command(proxy, "purge", "--all")
+    assert (status, output) == (0, "purged: 1 collection\n")
+    status, output, errors = await command(proxy, "purge", "--namespace", "nobody's")
+    assert (status, output) == (1, "")
+    assert errors.startswith(f"embedrack: {proxy.url}/admin/purge answered 404: `namespace`")
+    status, output, errors = await command(proxy, "stats", "--key", "a key that is wrong")
+    assert status == 1
+    assert "EMBEDRACK_ADMIN_KEY" in errors
