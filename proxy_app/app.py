@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -12,8 +13,9 @@ from aiohttp import web
 from proxy_app import metrics
 from proxy_app.access import Access
 from proxy_app.admin import Admin
+from proxy_app.bodies import Bodies
 from proxy_app.drain import Drain, Runner
-from proxy_app.handlers import Handlers, body_limit
+from proxy_app.handlers import Handlers
 from proxy_app.instances import Instances
 from proxy_app.model import Identity, Model
 from proxy_app.permits import Permits
@@ -22,6 +24,7 @@ from proxy_app.service import Service
 from proxy_app.settings import Settings
 from proxy_app.shortcut import Shortcut
 from proxy_app.store import Store, StoreError
+from proxy_app.suspects import Suspects
 from proxy_app.upstream import Upstream
 from proxy_app.writes import Writes
 
@@ -47,7 +50,9 @@ class Parts:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings = settings
-        self.upstream = Upstream(settings)
+        self.bodies = Bodies(settings)
+        self.suspects = Suspects(folder / "suspects")
+        self.upstream = Upstream(settings, self.suspects)
         self.model = Model(settings, self.upstream)
         self.store = Store(settings) if settings.qdrant_url else None
         self.writes = Writes(self.store, settings.write_queue_bytes) if self.store else None
@@ -72,8 +77,8 @@ class Parts:
         # Who is connected before that would get a needless miss or 503; who hangs delays no start.
         await asyncio.wait([first], timeout=FIRST_LOOK)
         jobs = [self.model.watch, self.keep_house, self._follower.run]
-        if self.writes is not None:
-            jobs.append(self.writes.run)
+        if self.store is not None and self.writes is not None:
+            jobs += [self.writes.run, partial(self._look_after_store, self.store)]
         tasks = [asyncio.create_task(for_ever(job)) for job in jobs]
         yield
         await self.service.flights.close()
@@ -85,11 +90,14 @@ class Parts:
         if self.store is not None:
             await self.store.close()
         await self.upstream.close()
+        self.suspects.close()
 
     async def _look_round(self) -> None:
         await self.model.look()
         if self.model.identity is not None:
-            await self._follow(self.model.identity)
+            self._follow(self.model.identity)
+            if self.store is not None:
+                await look_after(self.store, self.model.identity)
 
     async def keep_house(self) -> None:
         """Follow the model, the instances and the store, and set the gauges, for ever."""
@@ -97,16 +105,26 @@ class Parts:
             self.instances.read()
             identity = self.model.identity
             if identity is not None:
-                await self._follow(identity)
+                self._follow(identity)
             metrics.INFLIGHT_INPUTS.set(self.permits.in_flight)
             metrics.QUEUE_INPUTS.set(self.permits.queued)
+            metrics.BODY_BYTES.set(self.bodies.size)
+            self.bodies.tidy()
             metrics.MEMORY_ENTRIES.set(len(self.service.memory))
             metrics.MEMORY_BYTES.set(self.service.memory.size)
             metrics.WRITE_QUEUE_BYTES.set(self.writes.size if self.writes else 0)
             await asyncio.sleep(ROUND if identity else ROUND / 10)
 
-    async def _follow(self, identity: Identity) -> None:
-        """Take this worker's share of the permits, show the model, prepare its collection."""
+    async def _look_after_store(self, store: Store) -> None:
+        """Look after the store for ever; apart from the rest, since it may not answer."""
+        while True:
+            identity = self.model.identity
+            if identity is not None:
+                await look_after(store, identity)
+            await asyncio.sleep(ROUND if identity else ROUND / 10)
+
+    def _follow(self, identity: Identity) -> None:
+        """Take this worker's share of the permits, and show the model."""
         # Half of what the instances take: while a worker drains, its successor sends already, and
         # the balancer counts connections, not inputs. It still is 8 batches of 32 an instance.
         permits = self.instances.count * identity.permits // 2 // self.settings.worker_count
@@ -115,8 +133,6 @@ class Parts:
         if collection != self._shown:
             self._shown = collection
             metrics.show_model(str(identity.info["model_id"]), collection, identity.dimension)
-        if self.store is not None:
-            await look_after(self.store, identity)
 
 
 async def runner(settings: Settings, folder: Path) -> web.AppRunner:
@@ -127,17 +143,19 @@ async def runner(settings: Settings, folder: Path) -> web.AppRunner:
     drain = Drain()
     parts = Parts(settings, folder)
     access = Access(settings)
-    handlers = Handlers(settings, parts.service, parts.model, parts.upstream, parts.store, access)
+    handlers = Handlers(
+        settings, parts.service, parts.model, parts.upstream, parts.store, access, parts.bodies
+    )
     admin = Admin(settings, access, parts.service, parts.model, parts.store, parts.purges)
     # Where nobody needs a key, nobody is asked for one.
     asked = [access.check] if settings.api_keys else []
-    middlewares = [drain.watch, *asked, handlers.guard]
-    app = web.Application(client_max_size=body_limit(settings), middlewares=middlewares)
+    middlewares = [drain.watch, *asked, parts.bodies.hold, handlers.guard]
+    app = web.Application(middlewares=middlewares)
     app.add_routes(admin.routes())
     app.add_routes(handlers.routes())
     app.cleanup_ctx.append(parts.run)
     shortcut = Shortcut(handlers.routes(), middlewares)
-    return Runner(app, shortcut, drain, REQUESTS_END)
+    return Runner(app, shortcut, drain, settings.client_timeout, REQUESTS_END)
 
 
 async def for_ever(job: Callable[[], Awaitable[None]]) -> None:

@@ -7,10 +7,12 @@ else, and only where a count says that there is something to delete.
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
@@ -18,6 +20,7 @@ from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 from proxy_app.model import Model
 from proxy_app.namespaces import is_ours
 from proxy_app.settings import Settings
+from proxy_app.suspects import Suspects
 from proxy_app.upstream import Upstream
 
 #: Points deleted by their ids in one call.
@@ -161,13 +164,14 @@ def last_within(most: int, count_before: Callable[[int], int], end: int) -> int:
 
 async def current_collection(settings: Settings) -> str:
     """Ask the upstream for its model; returns its collection's name, "" where none is known."""
-    upstream = Upstream(settings)
-    try:
-        model = Model(settings, upstream)
-        await model.look()
-        return model.identity.collection(settings.qdrant_collection) if model.identity else ""
-    finally:
-        await upstream.close()
+    with tempfile.TemporaryDirectory() as folder:
+        upstream = Upstream(settings, Suspects(Path(folder, "suspects")))
+        try:
+            model = Model(settings, upstream)
+            await model.look()
+            return model.identity.collection(settings.qdrant_collection) if model.identity else ""
+        finally:
+            await upstream.close()
 
 
 def _date(seconds: int) -> str:

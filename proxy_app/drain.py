@@ -69,14 +69,20 @@ class Runner(web.AppRunner):
     """aiohttp's runner that drains before it ends."""
 
     def __init__(
-        self, app: web.Application, shortcut: Shortcut, drain: Drain, seconds: float
+        self,
+        app: web.Application,
+        shortcut: Shortcut,
+        drain: Drain,
+        client_timeout: float,
+        seconds: float,
     ) -> None:
-        # Requests die with their clients; connections live for 75 s, as nginx's and Qdrant's.
+        # Requests die with their clients. A connection that is idle, or in the middle of a head,
+        # ends with the keep-alive time.
         super().__init__(
             app,
             access_log=None,
             handler_cancellation=True,
-            keepalive_timeout=75,
+            keepalive_timeout=client_timeout,
             shutdown_timeout=1,
         )
         self._shortcut = shortcut

@@ -53,6 +53,14 @@ class EmbedError(Exception):
             retry_after = "1"
         self.retry_after = retry_after
 
+    def again(self) -> EmbedError:
+        """Return another of the same, for one more caller to raise.
+
+        An error that was raised holds the frames that it passed, and all that those hold. One that
+        is kept must not be raised itself, or both would stay until the next garbage collection.
+        """
+        return EmbedError(self.kind, self.message, status=self.status, retry_after=self.retry_after)
+
     @property
     def concerns_inputs(self) -> bool:
         """Whether the inputs themselves were refused, so that other inputs may do better."""

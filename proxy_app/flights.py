@@ -8,11 +8,15 @@ cancelled. A flight always ends: with an entry, with an error, or cancelled with
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from proxy_app.entry import Entry
+from proxy_app.errors import EmbedError, ModelChangedError
 from proxy_app.keys import Item
+
+log = logging.getLogger("embedrack")
 
 
 class Flight:
@@ -121,8 +125,9 @@ class Flights:
             flight.landed.set_result(entry)
 
     def crash(self, flight: Flight, error: BaseException) -> None:
-        """End the flight with an error."""
+        """End the flight with an error, from which the frames that it passed are taken."""
         self._end(flight)
+        error.__traceback__ = error.__context__ = None
         if not flight.landed.done():
             flight.landed.set_exception(error)
             flight.landed.exception()  # seen: perhaps nobody waits, and that is no fault
@@ -164,6 +169,12 @@ class Flights:
     def _disband(self, crew: Crew) -> None:
         self._crews.discard(crew)
         error = None if crew.task.cancelled() else crew.task.exception()
+        if error is not None and not isinstance(error, (EmbedError, ModelChangedError)):
+            log.error("a crew failed", exc_info=error)
         for flight in crew.flights:
             if flight.crew is crew and not flight.landed.done():
                 self.crash(flight, error or RuntimeError("a crew left its flight in the air"))
+            if flight.crew is crew:
+                flight.crew = None
+        # Flights and crew would keep each other, and their texts, until a garbage collection.
+        crew.flights = []

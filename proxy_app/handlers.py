@@ -11,13 +11,14 @@ from aiohttp import web
 
 from proxy_app import __version__, cache_control, document, metrics, openai, passthrough, tei
 from proxy_app.access import Access
+from proxy_app.bodies import Bodies
 from proxy_app.errors import EmbedError, Kind
 from proxy_app.keys import Item
 from proxy_app.logs import RequestLog, log
 from proxy_app.model import Model
 from proxy_app.reply import Reply
 from proxy_app.service import Answer, Options, Service
-from proxy_app.settings import MIB, Settings
+from proxy_app.settings import Settings
 from proxy_app.store import Store
 from proxy_app.upstream import Upstream
 
@@ -49,6 +50,7 @@ class Handlers:
         upstream: Upstream,
         store: Store | None,
         access: Access,
+        bodies: Bodies,
     ) -> None:
         self._settings = settings
         self._access = access
@@ -56,6 +58,7 @@ class Handlers:
         self._model = model
         self._upstream = upstream
         self._store = store
+        self._bodies = bodies
         self._log = RequestLog(settings)
 
     def routes(self) -> list[web.RouteDef]:
@@ -98,7 +101,7 @@ class Handlers:
         started = time.perf_counter()
         fields: dict[str, object] = {}
         try:
-            items, options, write = parse(await self._body(request))
+            items, options, write = parse(await self._bodies.read(request))
             fields["inputs"] = len(items)
             self._refuse_too_many(len(items))
             control = cache_control.read(request.headers)
@@ -199,9 +202,8 @@ class Handlers:
         started = time.perf_counter()
         fields: dict[str, object] = {}
         try:
-            response = await passthrough.forward(request, self._upstream, self._access)
-        except web.HTTPRequestEntityTooLarge:
-            response = self._failed(request, self._too_large())
+            body = await self._bodies.read(request)
+            response = await passthrough.forward(request, body, self._upstream, self._access)
         except EmbedError as error:
             fields["error"] = error.message
             response = self._failed(request, error)
@@ -219,19 +221,6 @@ class Handlers:
             log.exception("%s %s failed", request.method, request.path)
             error = EmbedError(Kind.BACKEND, "internal error; the log has more", status=500)
             return self._failed(request, error)
-
-    async def _body(self, request: web.Request) -> bytes:
-        try:
-            return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise self._too_large() from None
-
-    def _too_large(self) -> EmbedError:
-        return EmbedError(
-            Kind.VALIDATION,
-            f"the body has more than {self._settings.max_body} MiB (EMBEDRACK_MAX_BODY)",
-            status=413,
-        )
 
     def _refuse_too_many(self, count: int) -> None:
         if count > self._settings.max_inputs:
@@ -277,8 +266,3 @@ class Handlers:
 def _json(body: bytes, status: int = 200) -> web.Response:
     headers = {**_CORS, "Content-Type": "application/json"}
     return web.Response(body=body, status=status, headers=headers)
-
-
-def body_limit(settings: Settings) -> int:
-    """Return the largest body that is read, in bytes."""
-    return settings.max_body * MIB

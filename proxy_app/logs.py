@@ -11,6 +11,8 @@ import sys
 import time
 
 import orjson
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import RequestPayloadError
 
 from proxy_app.settings import Settings
 
@@ -61,6 +63,13 @@ def configure(settings: Settings) -> None:
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     log.setLevel(_LEVELS[settings.log_level])
+    logging.getLogger("aiohttp.server").addFilter(_is_no_clients_fault)
+
+
+def _is_no_clients_fault(record: logging.LogRecord) -> bool:
+    """Leave out requests that are not HTTP, of which anyone can send millions."""
+    error = record.exc_info and record.exc_info[1]
+    return not isinstance(error, (HttpProcessingError, RequestPayloadError))
 
 
 class RequestLog:

@@ -50,6 +50,9 @@ INFLIGHT_INPUTS = Gauge(
 QUEUE_INPUTS = Gauge(
     "embedrack_queue_inputs", "Inputs that wait for the upstream", multiprocess_mode="livesum"
 )
+BODY_BYTES = Gauge(
+    "embedrack_body_bytes", "Bytes of large requests under way", multiprocess_mode="livesum"
+)
 MEMORY_ENTRIES = Gauge("embedrack_entries", "Entries in L1", multiprocess_mode="livesum")
 MEMORY_BYTES = Gauge("embedrack_bytes", "Bytes of L1 in use", multiprocess_mode="livesum")
 WRITE_QUEUE_BYTES = Gauge(

@@ -37,9 +37,13 @@ _HOP_BY_HOP = frozenset(
 _json = json.JSONDecoder()
 
 
-async def forward(request: web.Request, upstream: Upstream, access: Access) -> web.Response:
-    """Send the request to the upstream and return its reply; raises EmbedError."""
-    body = await request.read()
+async def forward(
+    request: web.Request, body: bytes, upstream: Upstream, access: Access
+) -> web.Response:
+    """Send the request, whose body was read, to the upstream and return its reply.
+
+    Raises EmbedError.
+    """
     if request.method == "POST":
         await upstream.refuse_unknown_ids(token_ids(body))
     sent = _kept(request.headers.items())
@@ -59,7 +63,7 @@ def token_ids(body: bytes) -> list[tuple[int, ...]]:
     A body that is not of that form has none; what is wrong with it is TEI's to say. What follows
     the JSON value is left out of account, as TEI does.
     """
-    if b"input" not in body:
+    if b"input" not in body and b"\\u" not in body:  # which can spell any name
         return []
     try:
         request, _ = _json.raw_decode(body.decode("utf-8", "replace").lstrip())
@@ -67,10 +71,12 @@ def token_ids(body: bytes) -> list[tuple[int, ...]]:
         return []
     if not isinstance(request, dict):
         return []
+    instances = request.get("instances")  # of /vertex: several requests in one
     found = []
-    for inputs in (request.get("inputs"), request.get("input")):
-        if isinstance(inputs, list):
-            found += [element for element in [inputs, *inputs] if _are_ids(element)]
+    for one in [request, *(instances if isinstance(instances, list) else [])]:
+        for inputs in (one.get("inputs"), one.get("input")) if isinstance(one, dict) else ():
+            if isinstance(inputs, list):
+                found += [element for element in [inputs, *inputs] if _are_ids(element)]
     return [tuple(ids) for ids in found]
 
 

@@ -7,9 +7,28 @@ never hands over more than its share; what comes on top waits here, in order, up
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 
 from proxy_app.errors import EmbedError, Kind
+
+
+class Patience:
+    """How long (seconds) a request's batches wait in line; each that gets its turn renews it.
+
+    So a request waits for others that long at most, and one that is large for as long as it gets
+    on.
+    """
+
+    __slots__ = ("ends", "seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.renew()
+
+    def renew(self) -> None:
+        """Start anew."""
+        self.ends = time.monotonic() + self.seconds
 
 
 class Turn:
@@ -22,6 +41,19 @@ class Turn:
         self.count = count
         self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    async def wait(self, patience: Patience) -> None:
+        """Wait for the permits; raises EmbedError (Overloaded) when patience ends."""
+        while not self.granted.done():
+            seconds = patience.ends - time.monotonic()
+            if seconds <= 0:
+                raise EmbedError(
+                    Kind.OVERLOADED,
+                    f"the upstream took none of the request's inputs for {patience.seconds:g} s "
+                    "(EMBEDRACK_QUEUE_TIMEOUT)",
+                )
+            await asyncio.wait([self.granted], timeout=seconds)
+        patience.renew()
+
     def leave(self, _: object = None) -> None:
         """Give the permits back, or leave the line; the second time nothing happens.
 
@@ -33,7 +65,7 @@ class Turn:
 
 
 class Permits:
-    """``total`` permits, first come first served; at most ``queue_limit`` inputs wait."""
+    """``total`` permits, first come first served; none joins from ``queue_limit`` inputs on."""
 
     def __init__(self, total: int, queue_limit: int) -> None:
         self.total = total
@@ -45,16 +77,17 @@ class Permits:
     def __repr__(self) -> str:
         return f"<Permits in_flight={self.in_flight}/{self.total} queued={self.queued}>"
 
-    def refuse_overload(self, count: int) -> None:
-        """Raise EmbedError (Overloaded) where ``count`` more inputs would overfill the queue.
+    def refuse_overload(self) -> None:
+        """Raise EmbedError (Overloaded) where the queue is full.
 
-        A worker whose queue is empty takes a request of any size that is allowed at all.
+        Where it is not, a request of any size is taken: one that is large has the same chance as
+        many small ones. So at most ``queue_limit`` inputs wait, and those of one request more.
         """
-        if self.queued and self.queued + count > self.queue_limit:
+        if self.queued >= self.queue_limit:
             raise EmbedError(
                 Kind.OVERLOADED,
-                f"{self.queued} inputs are waiting already; {count} more exceed the queue of "
-                f"{self.queue_limit} (EMBEDRACK_MAX_QUEUE)",
+                f"{self.queued} inputs are waiting already, and the queue takes no more from "
+                f"{self.queue_limit} on (EMBEDRACK_MAX_QUEUE)",
             )
 
     def resize(self, total: int) -> None:

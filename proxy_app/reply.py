@@ -21,9 +21,14 @@ class Reply(web.StreamResponse):
         super().__init__()
         self._head = head
         self._pieces = pieces
+        self._writer: AbstractStreamWriter | None = None
+        #: Bytes of the body.
+        self.size = sum(map(len, pieces))
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Write all of it; raises ConnectionResetError where the client is gone."""
+        """Write all of it, once; raises ConnectionResetError where the client is gone."""
+        if self._writer is not None:
+            return self._writer
         if self._keep_alive is None:
             self._keep_alive = request.keep_alive
         if not self._keep_alive:
@@ -32,7 +37,7 @@ class Reply(web.StreamResponse):
             connection = "" if request.version == HttpVersion11 else "Connection: keep-alive\r\n"
         head = (
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {sum(map(len, self._pieces))}\r\n"
+            f"Content-Length: {self.size}\r\n"
             f"{self._head}{connection}Date: {rfc822_formatted_time()}\r\n{_SERVER}\r\n"
         )
         transport = request.transport
@@ -45,4 +50,5 @@ class Reply(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Wait until the client has taken enough of it, so that no second one piles up on it."""
-        await self._writer.drain()
+        if self._writer is not None:
+            await self._writer.drain()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import tempfile
@@ -95,8 +96,13 @@ class Server(BaseApplication):
 
         return make
 
-    def _when_ready(self, _: object) -> None:
+    def _when_ready(self, arbiter: Any) -> None:
         settings = self._settings
+        # Connections inherit it: the kernel drops one whose client does not take what was sent.
+        milliseconds = int(settings.client_timeout * 1000)
+        for listener in arbiter.LISTENERS:
+            if listener.sock.family != socket.AF_UNIX:
+                listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         logs.log.info(
             "listening on %s:%d: %d workers, %d MiB of L1, upstream %s, store %s",
             settings.bind,
@@ -135,6 +141,8 @@ def refuse_used_port(settings: Settings) -> None:
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it; gunicorn exits the process."""
     logs.configure(settings)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is an open file
     refuse_used_port(settings)
     if not settings.qdrant_url:
         logs.log.warning(

@@ -23,7 +23,7 @@ from proxy_app.keys import Item, Keyer, Params
 from proxy_app.memory import Memory
 from proxy_app.metrics import INPUTS, STAGE_SECONDS, UPSTREAM_ERRORS
 from proxy_app.model import Identity, Model
-from proxy_app.permits import Permits, Turn
+from proxy_app.permits import Patience, Permits, Turn
 from proxy_app.settings import Settings
 from proxy_app.store import Store
 from proxy_app.tokens import Tokens, is_countable, tokens_of
@@ -103,6 +103,7 @@ class Service:
         writes: Writes | None,
     ) -> None:
         self._hash = settings.hash_function
+        self._queue_timeout = settings.queue_timeout
         self._model = model
         self._upstream = upstream
         self._instances = instances
@@ -261,9 +262,10 @@ class Service:
 
     def _send(self, flights: list[Flight], trip: Trip) -> None:
         """Split flights into batches for all instances, each with a crew of its own."""
-        self._permits.refuse_overload(len(flights))
+        self._permits.refuse_overload()
         by_key = {flight.key: flight for flight in flights}
         loads = [Load(f.key, f.item, encode(f.item)) for f in flights]
+        patience = Patience(self._queue_timeout)
         most = share(len(loads), self._instances.count, trip.identity.max_batch)
         # What only counts when it comes alone goes alone, where its tokens are wanted.
         alone = [
@@ -277,15 +279,20 @@ class Service:
         for batch in batches + [[load] for load in alone]:
             turn = self._permits.join(len(batch))
             crew = [by_key[load.key] for load in batch]
-            task = self.flights.launch(crew, partial(self._compute, trip, batch, turn))
+            task = self.flights.launch(crew, partial(self._compute, trip, batch, turn, patience))
             # A task that is cancelled before its first step never gets to leave by itself.
             task.add_done_callback(turn.leave)
 
     async def _compute(
-        self, trip: Trip, batch: list[Load], turn: Turn, flights: list[Flight]
+        self,
+        trip: Trip,
+        batch: list[Load],
+        turn: Turn,
+        patience: Patience,
+        flights: list[Flight],
     ) -> None:
         """Crew of one batch: embed it, check that the model is still the same, keep and land."""
-        await turn.granted
+        await turn.wait(patience)
         started = time.perf_counter()
         dimension = trip.params.dimensions or trip.identity.dimension
         embedding = self._upstream.embed(batch, trip.params, dimension)
@@ -375,8 +382,12 @@ def first_errors(flights: Iterable[Flight], trip: Trip) -> set[bytes]:
         error = flight.landed.exception()
         if isinstance(error, _RefusedError):
             if error.owner is trip:
-                raise error.error
+                raise error.error.again()
             refused.add(flight.key)
+        elif isinstance(error, EmbedError):
+            raise error.again()
+        elif isinstance(error, ModelChangedError):
+            raise ModelChangedError
         elif error is not None:
             raise error
     return refused

@@ -92,7 +92,7 @@ class Settings:
     qdrant_api_key: Secret = _setting(Secret(), "Qdrant's API key, if it has one")
     qdrant_collection: str = _setting("embedrack", "how the names of our collections begin")
     store_timeout: float = _setting(
-        0.05, "seconds for one look-up, and 1 ms more per input; then it is a miss", least=0.001
+        0.05, "seconds for a look-up of up to 64 inputs; then they are misses", least=0.001
     )
     write_queue: int = _setting(
         64, "MiB of embeddings, all workers, that wait to be stored", least=1
@@ -109,7 +109,19 @@ class Settings:
     memory: int = _setting(512, "MiB of L1 over all workers", least=0)
     max_inputs: int = _setting(2048, "inputs in one request", least=1)
     max_queue: int = _setting(8192, "inputs per worker that may wait for the upstream", least=1)
+    queue_timeout: float = _setting(
+        30.0, "seconds that a request may wait for the upstream; then 429", least=0.01
+    )
     max_body: int = _setting(64, "MiB of one request's body", least=1)
+    body_memory: int = _setting(
+        256, "MiB of large requests under way, all workers; beyond it 429", least=1
+    )
+    client_timeout: float = _setting(
+        75.0,
+        "seconds for a client to send a head, to send a body or take a reply (and 1 s more per "
+        "MiB), or to be idle",
+        least=0.1,
+    )
     hash_function: str = _setting("sha256", "of the cache's keys", choices=("sha256", "md5"))
     cache_ttl: int = _setting(
         0, "seconds after which an entry is a miss and may be deleted; 0: never", least=0
@@ -148,6 +160,11 @@ class Settings:
     def write_queue_bytes(self) -> int:
         """One worker's share of the write queue, in bytes."""
         return self.write_queue * MIB // self.worker_count
+
+    @property
+    def body_memory_bytes(self) -> int:
+        """One worker's share of the large requests, in bytes."""
+        return self.body_memory * MIB // self.worker_count
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

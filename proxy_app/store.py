@@ -26,12 +26,15 @@ from proxy_app.settings import Settings
 
 log = logging.getLogger("embedrack")
 
-#: Points in one look-up; larger requests look up side by side.
+#: Points in one look-up, and how many look-ups of a request run side by side.
 LOOKUP_POINTS = 64
-#: Failures in a row after which look-ups pause, and for how many seconds.
+LOOKUPS = 4
+#: Failures in a row after which look-ups pause, and for how many seconds; one that fails after a
+#: pause starts the next.
 PATIENCE = 3
 PAUSE = 1.0
-#: Seconds for anything that is no look-up.
+#: Seconds for a question whether it is there, and for anything else that is no look-up.
+ASK_TIMEOUT = 2.0
 ADMIN_TIMEOUT = 10.0
 
 
@@ -98,16 +101,35 @@ class Store:
         return self.collection(identity) in self._prepared
 
     async def fetch(self, identity: Identity, keys: list[bytes]) -> dict[bytes, Entry]:
-        """Look up keys; what is absent, late or wrong is missing from the result."""
-        if not self.is_prepared(identity) or time.monotonic() < self._paused_until:
-            STORE_ERRORS["skipped"].inc()
-            return {}
-        parts = [keys[i : i + LOOKUP_POINTS] for i in range(0, len(keys), LOOKUP_POINTS)]
-        budget = self._budget + 0.001 * len(keys)
+        """Look up keys; what is absent, late or wrong is missing from the result.
+
+        Each look-up has the budget for itself, and the first that fails is the request's last: a
+        request waits for a slow Qdrant once.
+        """
         found: dict[bytes, Entry] = {}
-        for part in await asyncio.gather(*(self._look_up(identity, p, budget) for p in parts)):
-            found.update(part)
+        step = LOOKUP_POINTS * LOOKUPS
+        for start in range(0, len(keys), step):
+            if not self.is_prepared(identity) or not self._may_look_up():
+                STORE_ERRORS["skipped"].inc()
+                break
+            several = keys[start : start + step]
+            parts = [several[i : i + LOOKUP_POINTS] for i in range(0, len(several), LOOKUP_POINTS)]
+            replies = await asyncio.gather(*(self._look_up(identity, part) for part in parts))
+            for reply in replies:
+                found.update(reply or {})
+            if None in replies:
+                break
         return found
+
+    def _may_look_up(self) -> bool:
+        """Tell whether there is no pause; after one, the first who asks tries for all."""
+        if self._failures < PATIENCE:
+            return True
+        now = time.monotonic()
+        if now < self._paused_until:
+            return False
+        self._paused_until = now + PAUSE
+        return True
 
     async def write(self, collection: str, points: list[tuple[str, Entry]]) -> None:
         """Upsert entries by their points' ids; StoreError where refused.
@@ -144,7 +166,7 @@ class Store:
         name = self._current = self.collection(identity)
         path = f"/collections/{name}"
         try:
-            reply = await self._call("GET", path, None, ADMIN_TIMEOUT)
+            reply = await self._call("GET", path, None, ASK_TIMEOUT)
         except StoreError as error:
             if error.status != 404:
                 raise
@@ -186,7 +208,7 @@ class Store:
 
     async def ask(self) -> None:
         """Ask whether Qdrant is ready; StoreError where not."""
-        await self._call("GET", "/readyz", None, ADMIN_TIMEOUT)
+        await self._call("GET", "/readyz", None, ASK_TIMEOUT)
 
     async def _create(self, path: str, dimension: int) -> None:
         """Create the collection: a key-value store, exact (Dot), without a vector index."""
@@ -207,18 +229,19 @@ class Store:
                 raise
         await self._call("PUT", path + "/index?wait=true", orjson.dumps(index), ADMIN_TIMEOUT)
 
-    async def _look_up(
-        self, identity: Identity, keys: list[bytes], budget: float
-    ) -> dict[bytes, Entry]:
+    async def _look_up(self, identity: Identity, keys: list[bytes]) -> dict[bytes, Entry] | None:
+        """Ask for up to LOOKUP_POINTS keys; None where that failed."""
         by_id = {point_id(key): key for key in keys}
         collection = self.collection(identity)
         body = orjson.dumps({"ids": list(by_id), "with_vector": True, "with_payload": True})
         try:
-            reply = await self._call("POST", f"/collections/{collection}/points", body, budget)
+            reply = await self._call(
+                "POST", f"/collections/{collection}/points", body, self._budget
+            )
             points = _points.decode(reply).result
         except (StoreError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._failed(collection, error)
-            return {}
+            return None
         self._failures = 0
         found = {}
         for point in points:

@@ -1,17 +1,20 @@
 """The upstream: TEI itself or a balancer over several, spoken to over HTTP.
 
-What is resent, and why never more: a batch whose connection broke before its reply began (or that
-got the balancer's 502) may have killed its instance. Its inputs become suspects: each is sent once
-more, alone, on a fresh connection, one after the other, so that only a guilty one can break its
-connection again. Such an input is refused for a minute. An instance may thus die unnoticed, and an
-input that kills instances costs two restarts.
+What is resent, and why never more: a batch whose connection broke before its reply was whole (or
+that got the balancer's 502) may have killed its instance. Its inputs become suspects: each is sent
+once more, alone, on a fresh connection, one after the other over all workers, so that only a guilty
+one can break its connection again. Such an input is refused for an hour, by every worker. An
+instance may thus die unnoticed, and an input that kills instances costs two restarts.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import aiohttp
 import msgspec
@@ -24,7 +27,7 @@ from proxy_app.batches import Load, fields_of
 from proxy_app.errors import STATUS, EmbedError, Kind
 from proxy_app.keys import Params
 from proxy_app.settings import Settings
-from proxy_app.suspects import Suspects, conviction
+from proxy_app.suspects import CONVICTED, Suspects, conviction
 
 _KINDS = {status: kind for kind, status in reversed(STATUS.items())}
 
@@ -32,8 +35,27 @@ _KINDS = {status: kind for kind, status in reversed(STATUS.items())}
 _HEADERS = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
 
 
+#: The most bytes that a number of an embedding is printed with, and what may stand around it.
+_NUMBER = 40
+_MARGIN = 65536
+#: The most bytes of another reply: what we ask about the upstream, and what is passed on.
+_MOST = 16 * 1024 * 1024
+_MOST_FORWARDED = 256 * 1024 * 1024
+
+_SAYS_502 = "the balancer answered 502"
+
+T = TypeVar("T")
+
+
 class BrokenError(Exception):
-    """The connection ended before a reply began, or the balancer said that it did."""
+    """The connection ended before a reply was whole, or the balancer said that it did.
+
+    ``began`` tells that a part of the reply came, so that the request as such kills nobody.
+    """
+
+    def __init__(self, message: str, *, began: bool = False) -> None:
+        super().__init__(message)
+        self.began = began
 
 
 class _TeiError(msgspec.Struct):
@@ -82,17 +104,17 @@ class Result:
 class Upstream:
     """A client of one base URL. ``connections`` counts those that carried inputs."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, suspects: Suspects) -> None:
         self._url = settings.upstream_url
         self._payload_limit = settings.upstream_payload_limit
+        self._seconds = settings.upstream_timeout
         self._timeout = aiohttp.ClientTimeout(total=settings.upstream_timeout, sock_connect=5)
         self._probe_timeout = aiohttp.ClientTimeout(total=min(10.0, settings.upstream_timeout))
         self._headers = dict(_HEADERS)
         if settings.upstream_api_key:
             self._headers["Authorization"] = f"Bearer {settings.upstream_api_key}"
         self.connections = 0
-        self.suspects = Suspects()
-        self._alone = asyncio.Lock()
+        self._suspects = suspects
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(self._count_connection)
         # Kept-alive connections for batches, fresh ones for suspects and for probes.
@@ -119,25 +141,23 @@ class Upstream:
     ) -> tuple[int, CIMultiDictProxy[str], bytes]:
         """Send somebody's request as it is, on a fresh connection, since it is not sent again.
 
-        Raises EmbedError, or BrokenError where no reply came.
+        A body that breaks its second connection is refused from then on, as an input is. Raises
+        EmbedError, or BrokenError where no reply came.
         """
         if "Authorization" in self._headers:
             headers.setdefault("Authorization", self._headers["Authorization"])
-        started = False
+        if not body:
+            return await self._forward(method, url, headers, body)
+        self._suspects.read()
+        mark = _mark(method, url, body) if len(self._suspects) else b""
+        if mark and self._suspects.verdict(mark):
+            return await self._alone(mark, partial(self._forward, method, url, headers, body))
         try:
-            async with self._probes.request(
-                method,
-                url,
-                headers=headers,
-                data=body or None,
-                timeout=self._timeout,
-                allow_redirects=False,
-                skip_auto_headers=("Accept-Encoding", "Content-Type", "User-Agent"),
-            ) as response:
-                started = True
-                return response.status, response.headers, await response.read()
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise failure(error, started, self._url) from None
+            return await self._forward(method, url, headers, body)
+        except BrokenError as error:
+            if not error.began:
+                self._suspects.accuse([mark or _mark(method, url, body)])
+            raise
 
     async def probe(
         self, method: str, path: str, body: bytes | None = None, *, patient: bool = False
@@ -158,6 +178,7 @@ class Upstream:
         What failed has its error among the outcomes; a batch that failed as one has the same for
         every input.
         """
+        self._suspects.read()
         try:
             await self._refuse_unembeddable(batch)
             return await self._embed(batch, b"]," + fields_of(params), dimension)
@@ -165,14 +186,53 @@ class Upstream:
             return Result([error] * len(batch), {})
 
     async def _embed(self, batch: list[Load], tail: bytes, dimension: int) -> Result:
-        if any(self.suspects.breaks(load.key) for load in batch):
-            return await self._embed_alone(batch, tail, dimension)
+        fresh = [load for load in batch if not self._suspects.verdict(load.key)]
+        outcomes: dict[bytes, bytes | EmbedError] = {}
+        headers: Mapping[str, str] = {}
+        if fresh:
+            try:
+                result = await self._post(self._kept, fresh, tail, dimension)
+                if len(fresh) == len(batch):
+                    return result
+                outcomes.update(zip([load.key for load in fresh], result.outcomes, strict=True))
+                headers = result.headers
+            except BrokenError:
+                self._suspects.accuse(load.key for load in fresh)
+        for load in batch:
+            if load.key in outcomes:
+                continue
+            try:
+                send = partial(self._post, self._fresh, [load], tail, dimension)
+                result = await self._alone(load.key, send)
+                [outcomes[load.key]] = result.outcomes
+                headers = result.headers
+            except EmbedError as error:
+                outcomes[load.key] = error
+                if not error.concerns_inputs:
+                    break  # the upstream is away or overloaded: the others would fare no better
+        return Result(
+            [outcomes.get(load.key, outcomes[list(outcomes)[-1]]) for load in batch], headers
+        )
+
+    async def _alone(self, key: bytes, send: Callable[[], Awaitable[T]]) -> T:
+        """Send a suspect while no worker sends another; raises EmbedError where it is convicted."""
         try:
-            return await self._post(self._kept, batch, tail, dimension)
-        except BrokenError:
-            for load in batch:
-                self.suspects.accuse(load.key)
-            return await self._embed_alone(batch, tail, dimension)
+            async with self._suspects.alone(self._seconds):
+                if self._suspects.verdict(key) == CONVICTED:
+                    raise conviction()
+                try:
+                    answer = await send()
+                except BrokenError as error:
+                    if error.began:
+                        raise EmbedError(Kind.UNHEALTHY, str(error)) from None
+                    self._suspects.accuse([key], CONVICTED)
+                    raise conviction() from None
+                self._suspects.clear(key)
+                return answer
+        except asyncio.TimeoutError:
+            raise EmbedError(
+                Kind.UNHEALTHY, f"the upstream at {self._url} did not answer others in time"
+            ) from None
 
     async def decode(self, lists: list[tuple[int, ...]]) -> list[str] | None:
         """Return the text of each list of token ids, or None where the upstream cannot tell."""
@@ -237,45 +297,46 @@ class Upstream:
                     f"{self.payload_limit} (its --payload-limit, EMBEDRACK_UPSTREAM_PAYLOAD_LIMIT)",
                     status=413,
                 )
-            if self.suspects.breaks(load.key) > 1:
+            if self._suspects.verdict(load.key) == CONVICTED:
                 raise conviction()
         await self.refuse_unknown_ids(
             [load.item for load in batch if not isinstance(load.item, str)]
         )
 
-    async def _embed_alone(self, batch: list[Load], tail: bytes, dimension: int) -> Result:
-        """Send the inputs one by one; what failed has its error, the others their vectors."""
-        outcomes: list[bytes | EmbedError] = []
-        headers: Mapping[str, str] = {}
-        for load in batch:
-            try:
-                async with self._alone:
-                    result = await self._post(self._fresh, [load], tail, dimension)
-                self.suspects.clear(load.key)
-                outcomes += result.outcomes
-                headers = result.headers
-            except BrokenError:
-                self.suspects.accuse(load.key)
-                outcomes.append(conviction())
-            except EmbedError as error:
-                outcomes.append(error)
-                if not error.concerns_inputs:
-                    break  # the upstream is away or overloaded: the others would fare no better
-        outcomes += outcomes[-1:] * (len(batch) - len(outcomes))
-        return Result(outcomes, headers)
-
     async def _post(
         self, session: aiohttp.ClientSession, batch: list[Load], tail: bytes, dimension: int
     ) -> Result:
         body = b'{"inputs":[' + b",".join([load.json for load in batch]) + tail
-        reply = await self._call(session, "POST", "/embed", body, self._timeout)
+        most = len(batch) * (dimension * _NUMBER + _MARGIN) + _MARGIN
+        reply = await self._call(session, "POST", "/embed", body, self._timeout, most)
         if reply.status == 502:
-            raise BrokenError("the balancer answered 502")
+            raise BrokenError(_SAYS_502)
         if reply.status != 200:
             raise reply.error()
         outcomes: list[bytes | EmbedError] = []
         outcomes += vectors.cut(reply.body, len(batch), dimension)
         return Result(outcomes, reply.headers)
+
+    async def _forward(
+        self, method: str, url: URL, headers: CIMultiDict[str], body: bytes
+    ) -> tuple[int, CIMultiDictProxy[str], bytes]:
+        started = False
+        try:
+            async with self._probes.request(
+                method,
+                url,
+                headers=headers,
+                data=body or None,
+                timeout=self._timeout,
+                allow_redirects=False,
+                skip_auto_headers=("Accept-Encoding", "Content-Type", "User-Agent"),
+            ) as response:
+                started = True
+                if response.status == 502:
+                    raise BrokenError(_SAYS_502)
+                return response.status, response.headers, await read(response, _MOST_FORWARDED)
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            raise failure(error, started, self._url) from None
 
     async def _call(
         self,
@@ -284,6 +345,7 @@ class Upstream:
         path: str,
         body: bytes | None,
         timeout: aiohttp.ClientTimeout,
+        most: int = _MOST,
     ) -> Reply:
         started = False
         try:
@@ -296,7 +358,7 @@ class Upstream:
                 allow_redirects=False,
             ) as response:
                 started = True
-                return Reply(response.status, response.headers, await response.read())
+                return Reply(response.status, response.headers, await read(response, most))
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             raise failure(error, started, self._url) from None
 
@@ -314,8 +376,27 @@ class Upstream:
         self.connections += 1
 
 
+async def read(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """Read a reply of at most so many bytes; raises EmbedError (Backend) for a larger one."""
+    if response.content_length is not None and response.content_length <= most:
+        return await response.read()
+    parts = []
+    size = response.content_length or 0
+    while size <= most and (part := await response.content.readany()):
+        parts.append(part)
+        size += len(part)
+    if size > most:
+        raise EmbedError(Kind.BACKEND, f"the upstream's reply has more than {most} bytes")
+    return b"".join(parts)
+
+
+def _mark(method: str, url: URL, body: bytes) -> bytes:
+    """Name a request that is passed on, to know it again."""
+    return hashlib.sha256(f"{method} {url.raw_path_qs}\n".encode() + body).digest()
+
+
 def failure(error: Exception, started: bool, url: str) -> Exception:
-    """Say what a failed call means: BrokenError before the reply began, else EmbedError."""
+    """Say what a failed call means: BrokenError where the connection ended, else EmbedError."""
     if isinstance(error, aiohttp.ClientConnectorError):
         return EmbedError(
             Kind.UNHEALTHY, f"the upstream at {url} cannot be reached: {error.strerror}"
@@ -323,7 +404,7 @@ def failure(error: Exception, started: bool, url: str) -> Exception:
     if isinstance(error, asyncio.TimeoutError):
         return EmbedError(Kind.UNHEALTHY, f"the upstream at {url} did not answer in time")
     if started:
-        return EmbedError(Kind.UNHEALTHY, f"the upstream's reply broke off: {type(error).__name__}")
+        return BrokenError(f"the upstream's reply broke off: {type(error).__name__}", began=True)
     if isinstance(error, aiohttp.ClientConnectionError | ConnectionError):
         return BrokenError(f"the upstream at {url} closed the connection without a reply")
     return EmbedError(

@@ -1,7 +1,8 @@
 """A stand-in for TEI: vectors out of a hash, at once, and every fault on request.
 
 ``python -m tests.stand_ins.tei --dimension 1024`` runs it as a process of its own and prints its
-URL; tests run ``StandInTei`` in their own event loop and look at what it was asked.
+URL, and ``--deadly TEXT`` ends that process when the text comes; tests run ``StandInTei`` in their
+own event loop and look at what it was asked.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import os
 from collections import Counter, deque
 from typing import Any
 
@@ -43,13 +45,20 @@ def tokens_of(item: object) -> int:
 
 
 class StandInTei:
-    """The server; ``faults`` are used up one per /embed, ``deadly`` texts break connections."""
+    """The server; ``faults`` are used up one per /embed.
+
+    A ``deadly`` text is a death: it breaks every connection that carries a request, as the end of
+    the process does.
+    """
 
     def __init__(self, dimension: int = 8, odd: int = 8, **info: object) -> None:
         self.dimension = dimension
         self.odd = odd
         self.faults: deque[str] = deque()
         self.deadly: set[str] = set()
+        self.deaths = 0
+        self.aborts = False
+        self.carrying: set[asyncio.Transport] = set()
         self.slow: dict[str, float] = {}
         self.calls: list[list[object]] = []
         self.tokenized: list[list[str]] = []
@@ -88,6 +97,7 @@ class StandInTei:
                 web.get("/health", self._health),
                 web.post("/embed", self._embed),
                 web.post("/", self._echo),
+                web.post("/embed_all", self._embed),
                 web.post("/decode", self._decode),
                 web.post("/tokenize", self._tokenize),
                 web.post("/similarity", self._echo),
@@ -135,6 +145,9 @@ class StandInTei:
         inputs = body["inputs"] if isinstance(body["inputs"], list) else [body["inputs"]]
         if inputs != ["dimension"]:
             self.calls.append(inputs)
+        transport = request.transport
+        assert transport is not None
+        self.carrying.add(transport)
         self.in_flight += len(inputs)
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -144,13 +157,19 @@ class StandInTei:
             raise
         finally:
             self.in_flight -= len(inputs)
+            self.carrying.discard(transport)
 
     async def _answer(
         self, request: web.Request, body: dict[str, Any], inputs: list[object]
     ) -> web.StreamResponse:
         texts = {text for text in inputs if isinstance(text, str)}
         if self.deadly & texts:
-            return _hang_up(request)
+            if self.aborts:
+                os.abort()
+            self.deaths += 1
+            for transport in self.carrying:
+                transport.abort()
+            return web.Response()
         await asyncio.sleep(self.delay + max((self.slow.get(t, 0.0) for t in texts), default=0.0))
         if "too long" in texts and body.get("truncate") is False:
             return _error("`inputs` must have less than 256 tokens. Given: 2002", "Validation", 422)
@@ -218,11 +237,41 @@ class StandInTei:
                 return reply
             case "close":
                 return _hang_up(request)
+            case "204":
+                return web.Response(status=204)
+            case "redirect":
+                return web.Response(status=307, headers={"Location": "/embed"})
+            case "gzip":
+                reply = self._vectors(inputs, body)
+                reply.enable_compression(web.ContentCoding.gzip)
+                return reply
+            case "text":
+                return _raw(b'["' + b'","'.join(b"0.5" for _ in inputs) + b'"]')
+            case "object":
+                return _raw(b'{"embeddings":[' + b",".join(good) + b"]}")
+            case "two":
+                return _raw((b"[" + b",".join(good) + b"]") * 2)
+            case "endless" | "trickle" | "breaks off":
+                return await self._pour(request, fault)
             case "hang":
                 await asyncio.sleep(30)
                 return self._vectors(inputs, body)
             case _:
                 raise ValueError(fault)
+
+    async def _pour(self, request: web.Request, fault: str) -> web.StreamResponse:
+        """Send a reply that never ends, as fast as it goes or drop by drop, or breaks off."""
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"[[" if fault != "endless" else b" " * 1_000_000)
+                self.counts["poured"] += 1
+                if fault == "breaks off":
+                    return _hang_up(request)
+                await asyncio.sleep(0 if fault == "endless" else 0.05)
+        finally:
+            self.counts["pour ended"] += 1
 
 
 def _hang_up(request: web.Request) -> web.Response:
@@ -250,10 +299,15 @@ def _error(error: str, kind: str, status: int) -> web.Response:
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--dimension", type=int, default=1024)
-    server = StandInTei(parser.parse_args().dimension, odd=0)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--deadly", action="append", default=[])
+    options = parser.parse_args()
+    server = StandInTei(options.dimension, odd=0)
+    server.deadly.update(options.deadly)
+    server.aborts = True
     runner = web.AppRunner(server.app(), access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", options.port)
     await site.start()
     print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
     await asyncio.Event().wait()

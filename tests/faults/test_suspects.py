@@ -1,0 +1,247 @@
+"""A text that kills its instance costs two restarts, whoever sends it, and nobody else anything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from proxy_app.suspects import CLEARED, CONVICTED, SUSPECT, Suspects
+from tests.proxy.conftest import Proxy, StartProxy, free_port, serving, worker_pids
+from tests.stand_ins.tei import StandInTei
+
+
+def test_what_one_worker_learns_all_know(tmp_path: Path) -> None:
+    one, other = (Suspects(tmp_path / "suspects") for _ in range(2))
+    one.accuse([b"a", b"b"])
+    other.read()
+    assert [other.verdict(key) for key in (b"a", b"b", b"c")] == [SUSPECT, SUSPECT, CLEARED]
+    other.clear(b"b")
+    other.accuse([b"a"], CONVICTED)
+    one.accuse([b"a"])  # a batch that was under way: nothing better is known of it
+    other.read()
+    for suspects in (one, other):
+        assert [suspects.verdict(key) for key in (b"a", b"b")] == [CONVICTED, CLEARED]
+        assert repr(suspects) == "<Suspects suspects=0 convicted=1>"
+        suspects.close()
+
+
+def test_the_file_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy_app.suspects._FILE_LIMIT", 1000)
+    one, other = (Suspects(tmp_path / "suspects") for _ in range(2))
+    one.accuse([b"guilty"], CONVICTED)
+    for number in range(200):
+        key = b"%d" % number
+        one.accuse([key])
+        one.clear(key)
+    assert (tmp_path / "suspects").stat().st_size < 1200
+    other.read()
+    assert other.verdict(b"guilty") == CONVICTED
+    one.close()
+    other.close()
+
+
+async def test_one_suspect_at_a_time_over_all_workers(tmp_path: Path) -> None:
+    one, other = (Suspects(tmp_path / "suspects") for _ in range(2))
+    async with one.alone(1):
+        with pytest.raises(asyncio.TimeoutError):
+            async with other.alone(0.05):
+                raise AssertionError("both at once")
+        with pytest.raises(asyncio.TimeoutError):
+            async with one.alone(0.05):
+                raise AssertionError("twice at once")
+    async with other.alone(1):
+        assert repr(other) == "<Suspects suspects=0 convicted=0>"
+    one.close()
+    other.close()
+
+
+async def test_a_worker_that_dies_locks_nobody_out(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, os, pathlib, sys\n"
+        "from proxy_app.suspects import Suspects\n"
+        "async def main():\n"
+        "    async with Suspects(pathlib.Path(sys.argv[1])).alone(1):\n"
+        "        os.abort()\n"
+        "asyncio.run(main())\n"
+    )
+    path = tmp_path / "suspects"
+    done = await asyncio.create_subprocess_exec(sys.executable, "-c", program, str(path))
+    assert await done.wait() < 0
+    suspects = Suspects(path)
+    async with suspects.alone(5):
+        pass
+    suspects.close()
+
+
+async def embed_anew(proxy: Proxy, texts: list[str], path: str = "/embed") -> tuple[int, str]:
+    """Send over a connection of its own, which any worker may get."""
+    field = "input" if "embeddings" in path else "inputs"
+    async with proxy.session.post(
+        proxy.url + path, json={field: texts}, headers={"Connection": "close"}
+    ) as reply:
+        return reply.status, await reply.text()
+
+
+async def test_a_deadly_text_costs_two_deaths_over_four_workers(
+    start: StartProxy, tei: StandInTei
+) -> None:
+    """It is sent 40 times, ten at once, with others' texts flying beside it."""
+    proxy = await start(workers=4)
+    tei.deadly.add("poison")
+    tei.delay = 0.02
+    others: list[tuple[int, str]] = []
+    ended = asyncio.Event()
+
+    async def somebody(number: int) -> None:
+        count = 0
+        while not ended.is_set():
+            count += 1
+            others.append(await embed_anew(proxy, [f"good {number} {count} {i}" for i in range(3)]))
+
+    clients = [asyncio.create_task(somebody(number)) for number in range(4)]
+    answers: list[tuple[int, str]] = []
+    for round_ in range(4):
+        several = (embed_anew(proxy, ["poison", f"mate {round_}"]) for _ in range(10))
+        answers += await asyncio.gather(*several)
+    ended.set()
+    await asyncio.gather(*clients)
+    statuses = sorted({status for status, _ in answers})
+    print(
+        f"a deadly text sent {len(answers)} times to {len(worker_pids(proxy))} workers: "
+        f"{tei.deaths} deaths, answered {statuses}; meanwhile {len(others)} other requests, "
+        f"failed: {sum(status != 200 for status, _ in others)}"
+    )
+    assert tei.deaths <= 2
+    assert statuses == [424]
+    assert "refused for 60 minutes" in answers[-1][1]
+    assert others
+    assert [text for status, text in others if status != 200] == []
+    assert (await embed_anew(proxy, ["mate 0"]))[0] == 200
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_the_mates_of_a_deadly_text_are_not_convicted(
+    start: StartProxy, tei: StandInTei, workers: int
+) -> None:
+    """One text after another kills; the same good ones are beside each of them."""
+    proxy = await start(workers=workers)
+    good = [f"good {i}" for i in range(5)]
+    for poison in ("one", "two", "three"):
+        tei.deadly.add(poison)
+        assert (await embed_anew(proxy, [*good, poison]))[0] == 424
+        status, text = await embed_anew(proxy, good)
+        assert (status, len(json.loads(text))) == (200, 5), text
+    assert tei.deaths == 6
+
+
+async def test_a_process_that_really_dies_is_restarted_twice() -> None:
+    """One instance that aborts, as TEI does, and that somebody starts again at once."""
+    port = free_port()
+    starts = 0
+
+    async def keep_running() -> None:
+        nonlocal starts
+        program = ("-m", "tests.stand_ins.tei", "--port", str(port), "--deadly", "poison")
+        while True:
+            starts += 1
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, *program, stdout=subprocess.DEVNULL
+            )
+            try:
+                await child.wait()
+            finally:
+                if child.returncode is None:
+                    child.terminate()
+                    await child.wait()
+
+    supervisor = asyncio.create_task(keep_running())
+    try:
+        async with serving(f"http://127.0.0.1:{port}", workers=3) as proxy:
+            await proxy.until(proxy.is_ready)
+            told: Counter[int] = Counter()
+
+            async def refused_by_all() -> bool:
+                several = (embed_anew(proxy, ["poison", "mate"]) for _ in range(8))
+                statuses = [status for status, _ in await asyncio.gather(*several)]
+                told.update(statuses)
+                return set(statuses) == {424}
+
+            await proxy.until(refused_by_all)
+            assert await refused_by_all()
+
+            async def answers_others() -> bool:
+                return (await embed_anew(proxy, ["good", "mate"]))[0] == 200
+
+            await proxy.until(answers_others)
+            print(
+                f"a deadly text sent {told.total()} times, eight at once, to 3 workers before one "
+                f"process: it was restarted {starts - 1} times; answers {dict(told)}"
+            )
+            assert starts <= 3
+    finally:
+        supervisor.cancel()
+        await asyncio.gather(supervisor, return_exceptions=True)
+
+
+async def test_a_conviction_outlives_the_worker(start: StartProxy, tei: StandInTei) -> None:
+    proxy = await start(workers=2)
+    tei.deadly.add("poison")
+    assert (await embed_anew(proxy, ["poison"]))[0] == 424
+    before = worker_pids(proxy)
+    for pid in before:
+        os.kill(pid, 9)
+
+    async def new_ones() -> bool:
+        return len(worker_pids(proxy) - before) == 2 and await proxy.is_ready()
+
+    await proxy.until(new_ones, 30)
+    for _ in range(6):
+        assert (await embed_anew(proxy, ["poison"]))[0] == 424
+    assert tei.deaths == 2
+
+
+async def test_a_passed_request_that_kills_costs_two_deaths(
+    start: StartProxy, tei: StandInTei
+) -> None:
+    """Routes that are TEI's alone are not sent again by us; their clients do that."""
+    proxy = await start(workers=2)
+    tei.deadly.add("poison")
+    answers = [await embed_anew(proxy, ["poison"], "/embed_all") for _ in range(10)]
+    print("a deadly text on /embed_all:", [status for status, _ in answers], f"{tei.deaths} deaths")
+    assert [status for status, _ in answers] == [503] + 9 * [424]
+    assert tei.deaths == 2
+    assert (await embed_anew(proxy, ["good"], "/embed_all"))[0] == 200
+
+
+IDS = b'{"%b":[[999999]]}'
+
+
+IDS_ON_ROUTES = [
+    ("/embed", IDS % b"inputs"),
+    ("/", IDS % b"inputs"),
+    ("/invocations", IDS % b"inputs"),
+    ("/embed_all", IDS % b"inputs"),
+    ("/embed_sparse", IDS % b"inputs"),
+    ("/v1/embeddings", IDS % b"input"),
+    ("/embeddings", IDS % b"input"),
+    ("/vertex", b'{"instances":[{"type":"embed","inputs":[[999999]]}]}'),
+    ("/embed_all", b'{"\\u0069nputs":[[999999]]}'),
+]
+
+
+async def test_ids_of_another_vocabulary(start: StartProxy, tei: StandInTei) -> None:
+    proxy = await start(store=False)
+    for path, body in IDS_ON_ROUTES:
+        async with proxy.session.post(proxy.url + path, data=body) as reply:
+            text = await reply.text()
+        print(f"ids of another vocabulary on {path:15} {reply.status} {text}")
+        assert reply.status == 422
+        assert "check_embedding_ctx_length=False" in text
+    assert tei.calls == []
