@@ -16,8 +16,8 @@ from aiohttp import hdrs, web
 from proxy_app import metrics
 from proxy_app.settings import Settings
 
-#: What needs no key: a look at whether it works, as TEI's.
-OPEN_PATHS = frozenset(("/", "/health", "/livez", "/readyz", "/ping", "/metrics"))
+#: What needs no key: a look at whether it works, as TEI's, and a page that holds no data.
+OPEN_PATHS = frozenset(("/", "/health", "/livez", "/readyz", "/ping", "/metrics", "/status"))
 #: The admin's key opens everything; that is its name in the metrics.
 ADMIN = "admin"
 #: Headers that are remembered at most.

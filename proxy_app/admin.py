@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import orjson
 from aiohttp import web
-from prometheus_client.parser import text_string_to_metric_families
 
 from proxy_app import metrics, tei
 from proxy_app.access import Access, refusal
+from proxy_app.board import Board
 from proxy_app.errors import EmbedError, Kind
 from proxy_app.logs import log
 from proxy_app.model import Model
@@ -35,6 +34,7 @@ class Admin:
         model: Model,
         store: Store | None,
         log: PurgeLog,
+        board: Board,
     ) -> None:
         self._settings = settings
         self._access = access
@@ -42,6 +42,7 @@ class Admin:
         self._model = model
         self._store = store
         self._purger = Purger(log, store)
+        self._board = board
 
     def routes(self) -> list[web.RouteDef]:
         """List the routes; what else begins like them is not TEI's to see."""
@@ -78,25 +79,28 @@ class Admin:
 
     async def stats(self) -> dict[str, object]:
         """Return what the cache has and how often it helped, all workers together."""
-        text = await asyncio.get_running_loop().run_in_executor(None, metrics.exposition)
-        seen = samples(text.decode())
-        l1, l2, miss = (seen.get(f"embedrack_inputs_total {r}", 0) for r in metrics.INPUTS)
+        sums = self._board.sums()
+
+        def amount(name: str, *labels: str) -> int:
+            return int(sums.get((f"embedrack_{name}", labels), [0])[0])
+
+        l1, l2, miss = (amount("inputs", result) for result in metrics.INPUTS)
         identity = self._model.identity
         return {
             "model": identity and identity.info.get("model_id"),
             "collection": identity and identity.collection(self._settings.qdrant_collection),
-            "inputs": {"hit_l1": int(l1), "hit_l2": int(l2), "miss": int(miss)},
+            "inputs": {"hit_l1": l1, "hit_l2": l2, "miss": miss},
             "hit_rate": {
                 "l1": share(l1, l1 + l2 + miss),
                 "l2": share(l2, l2 + miss),
                 "all": share(l1 + l2, l1 + l2 + miss),
             },
             "l1": {
-                "entries": int(seen.get("embedrack_entries", 0)),
-                "bytes": int(seen.get("embedrack_bytes", 0)),
+                "entries": amount("entries"),
+                "bytes": amount("bytes"),
                 "limit_bytes": self._settings.memory * MIB,
             },
-            "write_queue_bytes": int(seen.get("embedrack_write_queue_bytes", 0)),
+            "write_queue_bytes": amount("write_queue_bytes"),
             "store": self._store and await self._store_stats(self._store),
         }
 
@@ -148,15 +152,6 @@ class Admin:
             Kind.VALIDATION,
             'one of {"all": true}, {"namespace": "…"} and {"inputs": […]} is wanted',
         )
-
-
-def samples(text: str) -> dict[str, float]:
-    """Return a Prometheus text's values by name and label values, separated by spaces."""
-    return {
-        " ".join([sample.name, *sample.labels.values()]): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def share(part: float, whole: float) -> float | None:

@@ -13,6 +13,7 @@ from aiohttp import web
 from proxy_app import metrics
 from proxy_app.access import Access
 from proxy_app.admin import Admin
+from proxy_app.board import Board
 from proxy_app.bodies import Bodies
 from proxy_app.drain import Drain, Runner
 from proxy_app.handlers import Handlers
@@ -23,6 +24,7 @@ from proxy_app.purges import Follower, PurgeLog
 from proxy_app.service import Service
 from proxy_app.settings import Settings
 from proxy_app.shortcut import Shortcut
+from proxy_app.status import Status
 from proxy_app.store import Store, StoreError
 from proxy_app.suspects import Suspects
 from proxy_app.upstream import Upstream
@@ -67,6 +69,8 @@ class Parts:
             self.store,
             self.writes,
         )
+        self.board = Board(folder, self._measure)
+        self.status = Status(settings, self.model, self.store, self.board)
         self.purges = PurgeLog(folder)
         self._follower = Follower(self.purges, self.service, self.store, self.writes)
         self._shown = ""
@@ -76,7 +80,7 @@ class Parts:
         first = asyncio.create_task(self._look_round())
         # Who is connected before that would get a needless miss or 503; who hangs delays no start.
         await asyncio.wait([first], timeout=FIRST_LOOK)
-        jobs = [self.model.watch, self.keep_house, self._follower.run]
+        jobs = [self.model.watch, self.keep_house, self.board.run, self._follower.run]
         if self.store is not None and self.writes is not None:
             jobs += [self.writes.run, partial(self._look_after_store, self.store)]
         tasks = [asyncio.create_task(for_ever(job)) for job in jobs]
@@ -87,6 +91,8 @@ class Parts:
         for task in (first, *tasks):
             task.cancel()
         await asyncio.gather(first, *tasks, return_exceptions=True)
+        self.board.close()
+        await self.status.close()
         if self.store is not None:
             await self.store.close()
         await self.upstream.close()
@@ -100,20 +106,23 @@ class Parts:
                 await look_after(self.store, self.model.identity)
 
     async def keep_house(self) -> None:
-        """Follow the model, the instances and the store, and set the gauges, for ever."""
+        """Follow the model, the instances and the store, for ever."""
         while True:
             self.instances.read()
             identity = self.model.identity
             if identity is not None:
                 self._follow(identity)
-            metrics.INFLIGHT_INPUTS.set(self.permits.in_flight)
-            metrics.QUEUE_INPUTS.set(self.permits.queued)
-            metrics.BODY_BYTES.set(self.bodies.size)
             self.bodies.tidy()
-            metrics.MEMORY_ENTRIES.set(len(self.service.memory))
-            metrics.MEMORY_BYTES.set(self.service.memory.size)
-            metrics.WRITE_QUEUE_BYTES.set(self.writes.size if self.writes else 0)
             await asyncio.sleep(ROUND if identity else ROUND / 10)
+
+    def _measure(self) -> None:
+        """Set the gauges."""
+        metrics.INFLIGHT_INPUTS.set(self.permits.in_flight)
+        metrics.QUEUE_INPUTS.set(self.permits.queued)
+        metrics.BODY_BYTES.set(self.bodies.size)
+        metrics.MEMORY_ENTRIES.set(len(self.service.memory))
+        metrics.MEMORY_BYTES.set(self.service.memory.size)
+        metrics.WRITE_QUEUE_BYTES.set(self.writes.size if self.writes else 0)
 
     async def _look_after_store(self, store: Store) -> None:
         """Look after the store for ever; apart from the rest, since it may not answer."""
@@ -146,12 +155,15 @@ async def runner(settings: Settings, folder: Path) -> web.AppRunner:
     handlers = Handlers(
         settings, parts.service, parts.model, parts.upstream, parts.store, access, parts.bodies
     )
-    admin = Admin(settings, access, parts.service, parts.model, parts.store, parts.purges)
+    admin = Admin(
+        settings, access, parts.service, parts.model, parts.store, parts.purges, parts.board
+    )
     # Where nobody needs a key, nobody is asked for one.
     asked = [access.check] if settings.api_keys else []
     middlewares = [drain.watch, *asked, parts.bodies.hold, handlers.guard]
     app = web.Application(middlewares=middlewares)
     app.add_routes(admin.routes())
+    app.add_routes(parts.status.routes())
     app.add_routes(handlers.routes())
     app.cleanup_ctx.append(parts.run)
     shortcut = Shortcut(handlers.routes(), middlewares)

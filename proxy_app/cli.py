@@ -66,6 +66,15 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--key", default="", help="an API key, where the endpoint wants one")
     embed.set_defaults(run=_embed)
 
+    status = verbs.add_parser("status", help="show what an endpoint does; 1: bad, 2: unreachable")
+    status.add_argument("--url", default="http://127.0.0.1:8080", help="default: %(default)s")
+    status.add_argument("--key", default="", help="an API key, where the endpoint asks for one")
+    shown = status.add_mutually_exclusive_group()
+    shown.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C")
+    shown.add_argument("--json", action="store_true", help="as /status.json tells it")
+    status.add_argument("--interval", type=float, default=2.0, help="seconds; default: %(default)s")
+    status.set_defaults(run=_status)
+
     admin_commands.add(verbs)
     gc_command.add(verbs)
     warm_command.add(verbs)
@@ -126,6 +135,14 @@ def _embed(options: argparse.Namespace) -> int:
     milliseconds = (time.perf_counter() - started) * 1000
     print(f"dimension {len(vector)}   [{first}, …]   cache: {cache}   {milliseconds:.1f} ms")
     return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from proxy_app import watch
+
+    if options.watch:
+        return watch.watch(options.url, options.key, max(0.1, options.interval))
+    return watch.once(options.url, options.key, as_json=options.json)
 
 
 def _migrate(options: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -74,7 +73,6 @@ class Handlers:
             web.get("/health", self.ready),
             web.get("/readyz", self.ready),
             web.get("/livez", self.live),
-            web.get("/metrics", self.metrics),
             web.get("/api-doc/openapi.json", self.document),
             web.get("/docs", self.docs),
             web.get("/", self.banner),
@@ -100,6 +98,7 @@ class Handlers:
     async def _embed(self, request: web.Request, route: str, parse: Parse) -> web.StreamResponse:
         started = time.perf_counter()
         fields: dict[str, object] = {}
+        level = "none"
         try:
             items, options, write = parse(await self._bodies.read(request))
             fields["inputs"] = len(items)
@@ -108,11 +107,12 @@ class Handlers:
             answer = await self._service.embed(items, options, control)
             pieces = await write(answer, self._service.memory)
             response: web.StreamResponse = self._embedded(answer, pieces, started)
+            level = answer.level
             fields |= {"hits": answer.hits, "misses": answer.misses}
         except EmbedError as error:
             fields["error"] = error.message
             response = self._failed(request, error)
-        self._account(request, route, response.status, started, fields)
+        self._account(request, route, response.status, started, fields, level)
         return response
 
     async def models(self, request: web.Request) -> web.Response:
@@ -178,13 +178,6 @@ class Handlers:
     async def live(self, _: web.Request) -> web.Response:
         """``GET /livez``: 200 while this process answers at all."""
         return _json(b'{"status":"ok"}')
-
-    async def metrics(self, _: web.Request) -> web.Response:
-        """``GET /metrics``: Prometheus' text format, all workers together."""
-        text = await asyncio.get_running_loop().run_in_executor(None, metrics.exposition)
-        return web.Response(
-            body=text, headers=_CORS | {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        )
 
     async def banner(self, _: web.Request) -> web.Response:
         """``GET /``: says what this is, to programs."""
@@ -256,9 +249,10 @@ class Handlers:
         status: int,
         started: float,
         fields: dict[str, object],
+        level: str = "none",
     ) -> None:
         seconds = time.perf_counter() - started
-        metrics.count_request(route, status, seconds)
+        metrics.count_request(route, status, seconds, level)
         if self._log.wants(status, seconds):
             self._log.write(request.method, request.path, status, seconds, fields)
 

@@ -6,9 +6,7 @@ import os
 import resource
 import shutil
 import socket
-import tempfile
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import aiohttp.worker
@@ -16,7 +14,7 @@ from aiohttp import web
 from gunicorn import glogging
 from gunicorn.app.base import BaseApplication
 
-from proxy_app import logs
+from proxy_app import ledger, logs
 from proxy_app.settings import Settings
 
 #: Connections that may wait to be accepted; aiohttp alone would leave 128.
@@ -56,8 +54,7 @@ class Server(BaseApplication):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._shared_dir = tempfile.mkdtemp(prefix="embedrack-workers-")
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = self._shared_dir
+        self._folder = ledger.make_folder()
         super().__init__()
 
     def load_config(self) -> None:
@@ -72,7 +69,7 @@ class Server(BaseApplication):
             "backlog": BACKLOG,
             "timeout": 60,
             "graceful_timeout": 35,
-            "worker_tmp_dir": self._shared_dir,
+            "worker_tmp_dir": str(self._folder),
             "control_socket_disable": True,
             "proc_name": "embedrack",
             "child_exit": self._child_exit,
@@ -85,11 +82,10 @@ class Server(BaseApplication):
         self,
     ) -> Callable[[], Awaitable[web.AppRunner]]:
         """Return what each worker calls once it has its event loop."""
-        settings = self._settings
-        folder = Path(self._shared_dir)
+        settings, folder = self._settings, self._folder
 
         async def make() -> web.AppRunner:
-            # Not earlier: the metrics' files are the worker's own.
+            # Not at the top: the master needs none of it.
             from proxy_app.app import runner
 
             return await runner(settings, folder)
@@ -101,7 +97,7 @@ class Server(BaseApplication):
         # Connections inherit it: the kernel drops one whose client does not take what was sent.
         milliseconds = int(settings.client_timeout * 1000)
         for listener in arbiter.LISTENERS:
-            if listener.sock.family != socket.AF_UNIX:
+            if listener.sock.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
                 listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         logs.log.info(
             "listening on %s:%d: %d workers, %d MiB of L1, upstream %s, store %s",
@@ -114,16 +110,17 @@ class Server(BaseApplication):
         )
 
     def _child_exit(self, _: object, worker: Any) -> None:
-        # Not at the top: importing it settles whether the metrics are of several processes.
-        from prometheus_client import multiprocess
-
+        # Not at the top: the master needs nothing else of it.
         from proxy_app.purges import PurgeLog
 
-        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
-        PurgeLog(Path(self._shared_dir)).forget(worker.pid)
+        PurgeLog(self._folder).forget(worker.pid)
+        try:
+            ledger.Ledger(self._folder).close(worker.pid)
+        except OSError as error:  # not the master's end, for a few counts
+            logs.log.warning("metrics: what worker %d counted is lost: %s", worker.pid, error)
 
     def _on_exit(self, _: object) -> None:
-        shutil.rmtree(self._shared_dir, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def refuse_used_port(settings: Settings) -> None:

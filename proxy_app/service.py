@@ -78,6 +78,7 @@ class Answer:
     l2_seconds: float = 0.0
     upstream_seconds: float = 0.0
     headers: list[Mapping[str, str]] = field(default_factory=list)
+    level: str = "l1"  # the slowest place that an embedding came from, of metrics.LEVELS
 
 
 class _RefusedError(Exception):
@@ -186,6 +187,7 @@ class Service:
             l2_seconds=trip.l2_seconds,
             upstream_seconds=trip.upstream_seconds,
             headers=list(traces.values()),
+            level="miss" if misses else "l2" if from_memory < len(keys) else "l1",
         )
 
     async def _count_tokens(self, items: list[Item], answer: Answer) -> None:

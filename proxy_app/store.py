@@ -210,6 +210,14 @@ class Store:
         """Ask whether Qdrant is ready; StoreError where not."""
         await self._call("GET", "/readyz", None, ASK_TIMEOUT)
 
+    async def count(self, identity: Identity) -> int:
+        """Return how many entries the model's collection has; StoreError where it cannot tell."""
+        reply = await self._call("GET", f"/collections/{self.collection(identity)}", None, 1.0)
+        try:
+            return int(orjson.loads(reply)["result"]["points_count"])
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            raise StoreError("that is no collection of Qdrant's") from None
+
     async def _create(self, path: str, dimension: int) -> None:
         """Create the collection: a key-value store, exact (Dot), without a vector index."""
         body = {

@@ -23,8 +23,9 @@ def test_every_setting_is_documented_as_it_is() -> None:
 
 
 def test_every_route_is_documented() -> None:
-    handlers = (ROOT / "proxy_app/handlers.py").read_text()
-    routes = re.findall(r'web\.(?:get|post)\("([^"]+)"', handlers)
+    files = [ROOT / "proxy_app/handlers.py", ROOT / "proxy_app/status.py"]
+    code = "".join(file.read_text() for file in files)
+    routes = re.findall(r'web\.(?:get|post)\("([^"]+)"', code)
     assert len(routes) > 5
     docs = (ROOT / "docs/proxy.md").read_text()
     for route in routes:

@@ -103,7 +103,7 @@ StartProxy = Callable[..., Awaitable[Proxy]]
 @asynccontextmanager
 async def serving(upstream: str, qdrant: str = "", **settings: object) -> AsyncIterator[Proxy]:
     """Run `embedrack serve` as a user would; settings are EMBEDRACK_ variables in lower case."""
-    port = free_port()
+    port = settings.pop("port", None) or free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("EMBEDRACK_")}
     given = {"upstream_url": upstream, "qdrant_url": qdrant, "bind": "127.0.0.1", "port": port}
     for name, value in (given | {"workers": 1, "store_timeout": 2} | settings).items():

@@ -66,6 +66,7 @@ class StandInTei:
         self.document: dict[str, Any] = {}
         self.counts: Counter[str] = Counter()
         self.cancelled = 0
+        self.embedded = 0
         self.in_flight = 0
         self.most_in_flight = 0
         self.salt = ""
@@ -95,6 +96,7 @@ class StandInTei:
             [
                 web.get("/info", self._info),
                 web.get("/health", self._health),
+                web.get("/metrics", self._metrics),
                 web.post("/embed", self._embed),
                 web.post("/", self._echo),
                 web.post("/embed_all", self._embed),
@@ -112,6 +114,12 @@ class StandInTei:
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response()
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        """A little of TEI's page."""
+        self.counts["metrics"] += 1
+        calls = f'te_request_count{{method="batch"}} {len(self.calls)}\n'
+        return web.Response(text=f"{calls}te_embed_count {self.embedded}\nte_queue_size 0\n")
 
     async def _echo(self, request: web.Request) -> web.Response:
         return web.Response(
@@ -148,6 +156,7 @@ class StandInTei:
         transport = request.transport
         assert transport is not None
         self.carrying.add(transport)
+        self.embedded += len(inputs)
         self.in_flight += len(inputs)
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:

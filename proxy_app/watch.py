@@ -1,0 +1,188 @@
+"""``embedrack status``: what ``/status.json`` tells, in a terminal; once, or again and again."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+#: Exit statuses: what the verdict says, or that there was none.
+OK, BAD, UNREACHABLE = 0, 1, 2
+
+_BARS = "▁▂▃▄▅▆▇█"
+_WIDTH = 60
+_CLEAR = "\x1b[H\x1b[J"
+_COLORS = {"ok": "32", "degraded": "33", "bad": "31"}
+
+
+class StatusError(Exception):
+    """The endpoint tells no status; the text says why and what to do."""
+
+
+def ask(url: str, key: str) -> dict[str, Any]:
+    """Fetch the status of an endpoint; raises StatusError."""
+    address = url.rstrip("/") + "/status.json"
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    request = urllib.request.Request(address, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=15) as reply:
+            told = json.load(reply)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code in (401, 403):
+                raise StatusError(f"{address} answers {error.code}: give a right --key") from None
+            raise StatusError(f"{address} answers {error.code}; is it --url's?") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise StatusError(f"no answer from {address}: {reason}; is it --url's?") from None
+    if not isinstance(told, dict) or "verdict" not in told:
+        raise StatusError(f"{address} is not Embedrack's; is it --url's?")
+    return told
+
+
+def once(url: str, key: str, *, as_json: bool) -> int:
+    """Print the status and return the exit status for its verdict."""
+    try:
+        told = ask(url, key)
+    except StatusError as error:
+        print(f"embedrack: {error}", file=sys.stderr)
+        return UNREACHABLE
+    print(json.dumps(told, indent=2) if as_json else render(told, color=sys.stdout.isatty()))
+    return BAD if told["verdict"]["state"] == "bad" else OK
+
+
+def watch(url: str, key: str, seconds: float) -> int:
+    """Print the status every so many seconds until interrupted; returns what the last one means."""
+    status = OK
+    try:
+        while True:
+            screen = sys.stdout.isatty()
+            try:
+                told = ask(url, key)
+                status = BAD if told["verdict"]["state"] == "bad" else OK
+                text = render(told, color=screen)
+            except StatusError as error:
+                status = UNREACHABLE
+                text = f"{paint('no status', 'bad', screen)}  {plain(error)}\n"
+            print((_CLEAR if screen else "") + text, flush=True)
+            time.sleep(seconds)
+    except KeyboardInterrupt:
+        return status
+
+
+def render(told: dict[str, Any], *, color: bool) -> str:
+    """Lay a status out in a screen of text."""
+    verdict = told["verdict"]
+    lines = [paint(plain(verdict["words"]), verdict["state"], color)]
+    lines += [f"  - {plain(note)}" for note in verdict["notes"]]
+    lines.append("")
+    for name, text in [*_model(told), *_traffic(told), *_cache(told)]:
+        lines.append(f"{name:10} {text}")
+    lines.append("")
+    lines += _instances(told["instances"], color)
+    return "\n".join(lines) + "\n"
+
+
+def _model(told: dict[str, Any]) -> list[tuple[str, str]]:
+    model = told["model"]
+    if model is None:
+        return [("model", "none yet")]
+    return [
+        ("model", f"{plain(model['name'])}, {model['dimension']} dimensions"),
+        ("namespace", plain(model["namespace"])),
+    ]
+
+
+def _traffic(told: dict[str, Any]) -> list[tuple[str, str]]:
+    traffic, upstream = told["traffic"], told["upstream"]
+    minutes, total = traffic["window_s"] / 60, sum(traffic["inputs"].values())
+    return [
+        ("hit rate", f"{share(traffic['hit_rate'])} of {total} inputs in {minutes:.1f} min"),
+        ("", curve(traffic["curve"])),
+        ("requests", f"{traffic['requests']}, {traffic['failed']} failed"),
+        *(
+            (
+                level.upper() if level != "miss" else level,
+                f"{number(one['requests'])} requests, p50 {duration(one['p50_ms'])}, "
+                f"p95 {duration(one['p95_ms'])}",
+            )
+            for level, one in traffic["latency"].items()
+        ),
+        (
+            "inputs",
+            f"{upstream['inflight_inputs']} with the instances now, "
+            f"{upstream['queue_inputs']} wait for them",
+        ),
+    ]
+
+
+def _cache(told: dict[str, Any]) -> list[tuple[str, str]]:
+    memory, store = told["memory"], told["store"]
+    return [
+        (
+            "memory",
+            f"{memory['entries']} entries, {size(memory['bytes'])} of "
+            f"{size(memory['limit_bytes'])}, {told['workers']} workers",
+        ),
+        (
+            "store",
+            f"{plain(store['state'])}, {number(store['entries'])} entries, "
+            f"vectors {size(store['bytes'])}, {size(store['write_queue_bytes'])} wait",
+        ),
+    ]
+
+
+def _instances(instances: list[dict[str, Any]], color: bool) -> list[str]:
+    width = max([8, *(len(plain(one["name"])) for one in instances)])
+    columns = f"{{:{width}}} {{:>10}} {{:>10}} {{:>7}} {{:>6}} {{:>8}}  {{}}"
+    lines = [columns.format("instance", "inputs", "requests", "failed", "queue", "mean", "state")]
+    for one in instances:
+        state = "bad" if one["problem"] else "ok"
+        lines.append(
+            columns.format(
+                plain(one["name"]),
+                *(number(one[name]) for name in ("inputs", "requests", "failures", "queue")),
+                duration(one["mean_ms"]),
+                paint(plain(one["problem"] or one["note"] or "answers"), state, color),
+            )
+        )
+    return lines
+
+
+def curve(points: list[dict[str, Any]]) -> str:
+    """Draw the latest hit rates, a block each; a blank where there were no inputs."""
+    rates = [point["hit_rate"] for point in points[-_WIDTH:]]
+    return "".join(" " if rate is None else _BARS[round(rate * (len(_BARS) - 1))] for rate in rates)
+
+
+def plain(text: object) -> str:
+    """Leave out what would steer a terminal."""
+    return "".join(letter for letter in str(text) if letter.isprintable())
+
+
+def paint(text: str, state: str, color: bool) -> str:
+    """Color a text by a state, on a terminal."""
+    return f"\x1b[{_COLORS.get(state, '0')}m{text}\x1b[0m" if color else text
+
+
+def share(rate: float | None) -> str:
+    """Write a rate as percent."""
+    return "-" if rate is None else f"{rate * 100:.1f} %"
+
+
+def number(value: float | None) -> str:
+    """Write a number that may not be known."""
+    return "-" if value is None else f"{value:.0f}"
+
+
+def duration(milliseconds: float | None) -> str:
+    """Write milliseconds."""
+    return "-" if milliseconds is None else f"{milliseconds:.3g} ms"
+
+
+def size(count: float | None) -> str:
+    """Write bytes."""
+    return "-" if count is None else f"{count / 1024 / 1024:.1f} MiB"
