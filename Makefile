@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Every recipe is plain POSIX sh. Variables given to make reach the
 # programs by the environment, which is make's own doing, so that no shell reads what they hold.
-.PHONY: help run test check clean lock scenarios up shell down docs
+.PHONY: help run test check bench clean lock scenarios up shell down docs
 
 PYTHON ?= python3
 
@@ -14,6 +14,7 @@ help:
 	@echo '             QDRANT_URL=    a Qdrant of yours, in place of ours'
 	@echo 'make test    everything: make check, then the scenarios where the machine can'
 	@echo 'make check   lint, format, types and tests, without real systemd hosts'
+	@echo 'make bench   figures of speed, side by side with nginx and the balancer (PARTS=hits cpu)'
 	@echo 'make clean   drop the cache that make run keeps (DATA_DIR= as there)'
 	@echo 'make scenarios  the deployment on real systemd hosts (root; OS=trixie, ONLY=rescale)'
 	@echo 'make up      deploy a host of the test bed, and say how to reach it (NAME=, OS=)'
@@ -28,11 +29,17 @@ run:
 
 test:
 	@$(PYTHON) scripts/bootstrap.py test
+	@$(PYTHON) scripts/bootstrap.py clients
 	@exec .venv/bin/python scripts/check.py
 
 check:
 	@$(PYTHON) scripts/bootstrap.py test
+	@$(PYTHON) scripts/bootstrap.py clients
 	@exec .venv/bin/python scripts/check.py fast
+
+bench:
+	@$(PYTHON) scripts/bootstrap.py test
+	@exec .venv/bin/python -m bench $(PARTS)
 
 clean:
 	@$(PYTHON) scripts/bootstrap.py

@@ -12,7 +12,7 @@ from scenario import Failed, Host
 
 SCENARIOS = (
     *("bad_input", "one_host", "rescale", "another_model", "faults", "proxy_restart"),
-    *("undo", "remove"),
+    *("guarded", "undo", "remove"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import orjson
@@ -43,6 +44,7 @@ class Admin:
         self._store = store
         self._purger = Purger(log, store)
         self._board = board
+        self._purging: set[asyncio.Task[dict[str, object]]] = set()
 
     def routes(self) -> list[web.RouteDef]:
         """List the routes; what else begins like them is not TEI's to see."""
@@ -124,7 +126,11 @@ class Admin:
         ``namespace`` (a collection's name), or ``all``. Raises EmbedError and StoreError.
         """
         purge, current = self._read(body)
-        told = await self._purger.purge(purge, current)
+        # Who asks may go away; half a purge would let come back what is gone.
+        purging = asyncio.create_task(self._purger.purge(purge, current))
+        self._purging.add(purging)
+        purging.add_done_callback(self._purging.discard)
+        told = await asyncio.shield(purging)
         log.info("purged: %s", told)
         return told
 

@@ -9,7 +9,7 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
-from proxy_app import __version__, admin_commands, client, gc_command, warm_command
+from proxy_app import __version__, admin_commands, client, gc_command, tls, warm_command, watch
 from proxy_app.settings import PREFIX, Settings, SettingsError
 
 #: Flags of ``serve`` and the settings that they stand for.
@@ -66,14 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--key", default="", help="an API key, where the endpoint wants one")
     embed.set_defaults(run=_embed)
 
-    status = verbs.add_parser("status", help="show what an endpoint does; 1: bad, 2: unreachable")
-    status.add_argument("--url", default="http://127.0.0.1:8080", help="default: %(default)s")
-    status.add_argument("--key", default="", help="an API key, where the endpoint asks for one")
-    shown = status.add_mutually_exclusive_group()
-    shown.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C")
-    shown.add_argument("--json", action="store_true", help="as /status.json tells it")
-    status.add_argument("--interval", type=float, default=2.0, help="seconds; default: %(default)s")
-    status.set_defaults(run=_status)
+    watch.add(verbs)
 
     admin_commands.add(verbs)
     gc_command.add(verbs)
@@ -114,6 +107,7 @@ def _check(options: argparse.Namespace) -> int:
             print(f"{PREFIX + entry.name.upper():36} {entry.default!s:24} {told}")
         return 0
     settings = Settings.from_environment(os.environ)
+    tls.check(settings)
     for entry in fields(Settings):
         value = getattr(settings, entry.name)
         if value != entry.default:
@@ -135,14 +129,6 @@ def _embed(options: argparse.Namespace) -> int:
     milliseconds = (time.perf_counter() - started) * 1000
     print(f"dimension {len(vector)}   [{first}, …]   cache: {cache}   {milliseconds:.1f} ms")
     return 0
-
-
-def _status(options: argparse.Namespace) -> int:
-    from proxy_app import watch
-
-    if options.watch:
-        return watch.watch(options.url, options.key, max(0.1, options.interval))
-    return watch.once(options.url, options.key, as_json=options.json)
 
 
 def _migrate(options: argparse.Namespace) -> int:

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import orjson
 from aiohttp import web
+from multidict import CIMultiDict
 
-from proxy_app import __version__, cache_control, document, metrics, openai, passthrough, tei
+from proxy_app import __version__, cache_control, cors, document, metrics, openai, passthrough, tei
 from proxy_app.access import Access
 from proxy_app.bodies import Bodies
 from proxy_app.errors import EmbedError, Kind
@@ -23,16 +24,8 @@ from proxy_app.upstream import Upstream
 
 _OPENAI_ROUTES = frozenset(("/v1/embeddings", "/embeddings", "/v1/models"))
 
-#: What a browser needs to read a reply, as TEI sends it by default (tower-http's CorsLayer).
-_CORS = {
-    "Access-Control-Allow-Origin": "*",
-    "Vary": "origin, access-control-request-method, access-control-request-headers",
-}
-_CORS_LINES = "".join(f"{name}: {value}\r\n" for name, value in _CORS.items())
-_PREFLIGHT = _CORS | {
-    "Access-Control-Allow-Methods": "GET,POST",
-    "Access-Control-Allow-Headers": "content-type",
-}
+#: Copied for each reply, which is quicker than making it anew.
+_JSON = CIMultiDict(cors.HEADERS | {"Content-Type": "application/json"})
 
 Parse = Callable[[bytes], tuple[list[Item], Options, tei.Write]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -137,11 +130,13 @@ class Handlers:
 
     async def docs(self, _: web.Request) -> web.Response:
         """``GET /docs``: a page for people, which reads the document above."""
-        return web.Response(body=document.page(), headers=_CORS | {"Content-Type": "text/html"})
+        return web.Response(
+            body=document.page(), headers=cors.HEADERS | {"Content-Type": "text/html"}
+        )
 
     async def preflight(self, _: web.Request) -> web.Response:
         """``OPTIONS``: what a browser asks before it asks, answered as TEI does."""
-        return web.Response(headers=_PREFLIGHT)
+        return web.Response(headers=cors.PREFLIGHT)
 
     async def info(self, request: web.Request) -> web.Response:
         """``GET /info``: TEI's, with our own batch limit and what the cache is keyed by."""
@@ -224,7 +219,7 @@ class Handlers:
 
     def _embedded(self, answer: Answer, pieces: list[bytes], started: float) -> Reply:
         word = "hit" if not answer.misses else "partial" if answer.hits else "miss"
-        headers = f"{_CORS_LINES}X-Cache: {word}; hits={answer.hits}; misses={answer.misses}\r\n"
+        headers = f"{cors.LINES}X-Cache: {word}; hits={answer.hits}; misses={answer.misses}\r\n"
         timing = f"total;dur={(time.perf_counter() - started) * 1000:.3f}"
         if answer.l2_seconds:
             timing += f", l2;dur={answer.l2_seconds * 1000:.3f}"
@@ -258,5 +253,4 @@ class Handlers:
 
 
 def _json(body: bytes, status: int = 200) -> web.Response:
-    headers = {**_CORS, "Content-Type": "application/json"}
-    return web.Response(body=body, status=status, headers=headers)
+    return web.Response(body=body, status=status, headers=_JSON.copy())

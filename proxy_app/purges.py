@@ -1,8 +1,8 @@
 """Purges reach every worker of this proxy: a log that one appends to and all follow.
 
 The log and what each worker has read of it are files in a folder that gunicorn's master makes for
-its workers. So a purge needs no store and no connection between workers. A worker notes how far it
-has come only when nothing that was purged can leave its write queue any more.
+its workers. So a purge needs no store and no connection between workers. Each worker notes how far
+it has come, so that whoever purges knows when all have.
 """
 
 from __future__ import annotations
@@ -124,8 +124,6 @@ class Follower:
                 purges, self._place = self._log.read(self._place)
                 for purge in purges:
                     self._apply(purge)
-                if self._writes is not None:
-                    await self._writes.settle()
                 self._log.note(self._place)
             await asyncio.sleep(LOOK)
 

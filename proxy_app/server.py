@@ -14,7 +14,7 @@ from aiohttp import web
 from gunicorn import glogging
 from gunicorn.app.base import BaseApplication
 
-from proxy_app import ledger, logs
+from proxy_app import ledger, logs, tls
 from proxy_app.settings import Settings
 
 #: Connections that may wait to be accepted; aiohttp alone would leave 128.
@@ -54,7 +54,7 @@ class Server(BaseApplication):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._folder = ledger.make_folder()
+        self._shared_dir = ledger.make_folder()
         super().__init__()
 
     def load_config(self) -> None:
@@ -69,9 +69,11 @@ class Server(BaseApplication):
             "backlog": BACKLOG,
             "timeout": 60,
             "graceful_timeout": 35,
-            "worker_tmp_dir": str(self._folder),
+            "worker_tmp_dir": str(self._shared_dir),
             "control_socket_disable": True,
             "proc_name": "embedrack",
+            "certfile": settings.tls_certificate or None,
+            "keyfile": settings.tls_key or None,
             "child_exit": self._child_exit,
             "when_ready": self._when_ready,
             "on_exit": self._on_exit,
@@ -82,7 +84,8 @@ class Server(BaseApplication):
         self,
     ) -> Callable[[], Awaitable[web.AppRunner]]:
         """Return what each worker calls once it has its event loop."""
-        settings, folder = self._settings, self._folder
+        settings = self._settings
+        folder = self._shared_dir
 
         async def make() -> web.AppRunner:
             # Not at the top: the master needs none of it.
@@ -100,9 +103,10 @@ class Server(BaseApplication):
             if listener.sock.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
                 listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         logs.log.info(
-            "listening on %s:%d: %d workers, %d MiB of L1, upstream %s, store %s",
+            "listening on %s:%d%s: %d workers, %d MiB of L1, upstream %s, store %s",
             settings.bind,
             settings.port,
+            " with TLS" if settings.tls_certificate else "",
             settings.worker_count,
             settings.memory,
             settings.upstream_url,
@@ -113,14 +117,14 @@ class Server(BaseApplication):
         # Not at the top: the master needs nothing else of it.
         from proxy_app.purges import PurgeLog
 
-        PurgeLog(self._folder).forget(worker.pid)
+        PurgeLog(self._shared_dir).forget(worker.pid)
         try:
-            ledger.Ledger(self._folder).close(worker.pid)
+            ledger.Ledger(self._shared_dir).close(worker.pid)
         except OSError as error:  # not the master's end, for a few counts
             logs.log.warning("metrics: what worker %d counted is lost: %s", worker.pid, error)
 
     def _on_exit(self, _: object) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._shared_dir, ignore_errors=True)
 
 
 def refuse_used_port(settings: Settings) -> None:
@@ -138,6 +142,7 @@ def refuse_used_port(settings: Settings) -> None:
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it; gunicorn exits the process."""
     logs.configure(settings)
+    tls.check(settings)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is an open file
     refuse_used_port(settings)

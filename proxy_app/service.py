@@ -111,7 +111,7 @@ class Service:
         self._store = store
         self._writes = writes
         self._permits = permits
-        self._tokens = Tokens(upstream, permits)
+        self._tokens = Tokens(settings, upstream, permits)
         self._keyers: dict[str, Keyer] = {}
         self.memory = Memory(settings.memory_bytes, settings.cache_ttl)
         self.flights = Flights()
@@ -200,13 +200,15 @@ class Service:
         if not unknown:
             return
         counts = await self._tokens.count_all(unknown, answer.params, answer.identity)
+        if not any(counts.values()):
+            return
         try:
             if not await self._model.confirm(answer.identity):
                 raise ModelChangedError
         except EmbedError:
             return  # away meanwhile: who counted cannot be told
         for key, entry in zip(answer.keys, answer.entries, strict=True):
-            entry.tokens = entry.tokens or counts[key]
+            entry.tokens = entry.tokens or counts.get(key, 0)
 
     async def _fly(self, trip: Trip, missing: dict[bytes, Item]) -> dict[bytes, Flight]:
         """Land a flight for every key, our own or somebody's; raises the first one's error."""
@@ -327,7 +329,7 @@ class Service:
                 self._keep(trip, flight.key, entry)
             self.flights.land(flight, entry)
         if errors:
-            raise errors.pop()  # wakes those who wait for this crew
+            raise errors.pop().again()  # wakes those who wait for this crew
 
     def _keep(self, trip: Trip, key: bytes, entry: Entry) -> None:
         self.memory.put(key, entry)

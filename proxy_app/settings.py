@@ -99,6 +99,8 @@ class Settings:
     )
     bind: str = _setting("0.0.0.0", "address to listen on")
     port: int = _setting(8080, "port to listen on", least=0)
+    tls_certificate: str = _setting("", "PEM file, the chain that clients see; empty: no TLS")
+    tls_key: str = _setting("", "PEM file, the certificate's key")
     api_keys: ApiKeys = _setting(
         ApiKeys(), "who may ask, as NAME:SHA256 NAME:SHA256 of their keys; empty: everybody"
     )

@@ -18,14 +18,14 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from proxy_app import __version__, history, metrics
+from proxy_app import __version__, cors, history, metrics
 from proxy_app.board import Board
 from proxy_app.history import Sample
 from proxy_app.model import Identity, Model
 from proxy_app.probes import Probes, Report
 from proxy_app.settings import MIB, Settings
 from proxy_app.store import Store, StoreError
-from proxy_app.tallies import Sums
+from proxy_app.tallies import total
 
 #: Seconds for which one answer serves all who ask, so that many open pages cost what one does.
 FRESH = 1.0
@@ -77,9 +77,8 @@ class Status:
         """``GET /metrics``: Prometheus' text format, all workers together."""
         sums = self._board.sums()
         text = await asyncio.get_running_loop().run_in_executor(None, metrics.exposition, sums)
-        return web.Response(
-            body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        )
+        kind = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        return web.Response(body=text, headers=cors.HEADERS | kind)
 
     async def _look(self) -> dict[str, Any]:
         identity = self._model.identity
@@ -212,11 +211,6 @@ def describe(identity: Identity, prefix: str) -> dict[str, Any]:
         "dimension": identity.dimension,
         "namespace": identity.collection(prefix),
     }
-
-
-def total(sums: Sums, name: str) -> float:
-    """Return the value of a gauge or counter without labels."""
-    return sums.get((name, ()), [0.0])[0]
 
 
 def page_headers(page: str) -> dict[str, str]:

@@ -177,6 +177,11 @@ def add(sums: Sums, series: Iterable[tuple[str, tuple[str, ...], list[float]]]) 
         )
 
 
+def total(sums: Sums, name: str, *labels: str) -> float:
+    """Return the value of a counter or gauge; 0 where nobody has it."""
+    return sums.get((name, labels), [0.0])[0]
+
+
 def cumulative(bounds: tuple[float, ...], counts: list[float]) -> list[tuple[str, float]]:
     """Write buckets as Prometheus has them: everything up to each bound."""
     total = 0.0

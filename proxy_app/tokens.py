@@ -10,6 +10,7 @@ tokens; these are embedded alone.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from proxy_app.batches import Load, encode, split
 from proxy_app.errors import EmbedError
@@ -17,6 +18,7 @@ from proxy_app.keys import Item, Params
 from proxy_app.metrics import UPSTREAM_ERRORS
 from proxy_app.model import Identity
 from proxy_app.permits import Permits
+from proxy_app.settings import Settings
 from proxy_app.upstream import Result, Upstream
 
 #: TEI cuts a text, or refuses to tokenize it, beyond so many characters per token of its length.
@@ -41,9 +43,10 @@ def tokens_of(result: Result) -> int:
 class Tokens:
     """Counts by asking the upstream; 0 is always "not known"."""
 
-    def __init__(self, upstream: Upstream, permits: Permits) -> None:
+    def __init__(self, settings: Settings, upstream: Upstream, permits: Permits) -> None:
         self._upstream = upstream
         self._permits = permits
+        self._patience = min(10.0, settings.upstream_timeout)
 
     async def count(self, batch: list[Load], params: Params, identity: Identity) -> list[int]:
         """Count countable texts, one batch within TEI's limits."""
@@ -59,7 +62,7 @@ class Tokens:
     async def count_all(
         self, items: dict[bytes, Item], params: Params, identity: Identity
     ) -> dict[bytes, int]:
-        """Count any inputs, given by key."""
+        """Count any inputs, given by key; what took too long to count is missing."""
         counts: dict[bytes, int] = {}
         loads = [Load(key, item, encode(item)) for key, item in items.items()]
         countable = [load for load in loads if is_countable(load.item, identity)]
@@ -75,7 +78,10 @@ class Tokens:
             counts[load.key] = await self._embed_alone(load, params, identity)
 
         alone = [load for load in loads if not is_countable(load.item, identity)]
-        await asyncio.gather(*map(count, batches), *map(embed, alone))
+        counting = asyncio.gather(*map(count, batches), *map(embed, alone))
+        # The embeddings are there already: nobody is to wait long for their tokens.
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(counting, self._patience)
         return counts
 
     async def _embed_alone(self, load: Load, params: Params, identity: Identity) -> int:

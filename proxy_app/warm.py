@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from proxy_app import texts
+from proxy_app import client, texts
 
 #: Seconds between two attempts where the endpoint names none, and the most that it may name.
 PAUSE = 1.0
@@ -169,6 +169,6 @@ async def warm(
     async with aiohttp.ClientSession(
         headers=headers,
         timeout=aiohttp.ClientTimeout(total=TIMEOUT),
-        connector=aiohttp.TCPConnector(limit=at_once),
+        connector=aiohttp.TCPConnector(limit=at_once, ssl=client.trust(url) or True),
     ) as session:
         await Warmer(session, url, fields, patience).run(work, at_once, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -20,6 +21,24 @@ _COLORS = {"ok": "32", "degraded": "33", "bad": "31"}
 
 class StatusError(Exception):
     """The endpoint tells no status; the text says why and what to do."""
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the program's."""
+    status = verbs.add_parser("status", help="show what an endpoint does; 1: bad, 2: unreachable")
+    status.add_argument("--url", default="http://127.0.0.1:8080", help="default: %(default)s")
+    status.add_argument("--key", default="", help="an API key, where the endpoint wants one")
+    shown = status.add_mutually_exclusive_group()
+    shown.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C")
+    shown.add_argument("--json", action="store_true", help="as /status.json tells it")
+    status.add_argument("--interval", type=float, default=2.0, help="seconds; default: %(default)s")
+    status.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.watch:
+        return watch(options.url, options.key, max(0.1, options.interval))
+    return once(options.url, options.key, as_json=options.json)
 
 
 def ask(url: str, key: str) -> dict[str, Any]:

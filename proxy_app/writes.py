@@ -43,7 +43,6 @@ class Writes:
         self.size = 0
         self._queue: deque[Write] = deque()
         self._in_hand: list[Write] = []
-        self._writing = asyncio.Lock()
         self._filled = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -85,7 +84,7 @@ class Writes:
             WRITES_DROPPED.inc(len(self))
 
     def purge(self, is_purged: Callable[[Write], bool]) -> None:
-        """Write none of these any more; ``settle`` waits for what is under way just now."""
+        """Write none of these any more; what is being written just now is deleted after it."""
         left: deque[Write] = deque()
         for write in self._queue:
             if is_purged(write):
@@ -95,11 +94,6 @@ class Writes:
         self._queue = left
         for write in self._in_hand:
             write.wanted = write.wanted and not is_purged(write)
-
-    async def settle(self) -> None:
-        """Wait until the call to Qdrant that is under way has ended."""
-        async with self._writing:
-            pass
 
     def _next_batch(self) -> list[Write]:
         """Take the head of the queue, of one collection; empty where all was purged."""
@@ -121,9 +115,8 @@ class Writes:
         """Write a batch, however long Qdrant is away; halve one that Qdrant refuses."""
         while points := [(write.point, write.entry) for write in batch if write.wanted]:
             try:
-                async with self._writing:
-                    await self._store.write(batch[0].collection, points)
-                    await self._take_back(batch, points)
+                await self._store.write(batch[0].collection, points)
+                await self._take_back(batch, points)
                 return
             except StoreError as error:
                 STORE_ERRORS["write"].inc()

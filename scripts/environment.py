@@ -1,4 +1,4 @@
-"""The virtual environment of this checkout: made once from a lock, re-made when it is stale."""
+"""The virtual environments of this checkout: made once from a lock, re-made when stale."""
 
 import errno
 import fcntl
@@ -19,8 +19,8 @@ from installer import Installer
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-STAMP = VENV / "embedrack.json"
-LOCKS = ("run", "test")
+# Other people's clients want versions of their own, so that they live apart.
+VENVS = {"run": VENV, "test": VENV, "clients": ROOT / ".venv-clients"}
 
 # Started from the checkout's own folder, so that a moved checkout needs no new paths in it.
 CONSOLE_SCRIPT = """\
@@ -37,8 +37,8 @@ def main(arguments: list[str]) -> int:
     """Make sure that `.venv` holds the named lock's packages."""
     if not arguments:
         return 0
-    if len(arguments) > 1 or arguments[0] not in LOCKS:
-        print("usage: bootstrap.py [run|test]", file=sys.stderr)
+    if len(arguments) > 1 or arguments[0] not in VENVS:
+        print(f"usage: bootstrap.py [{'|'.join(VENVS)}]", file=sys.stderr)
         return 2
     try:
         ensure(arguments[0])
@@ -49,42 +49,46 @@ def main(arguments: list[str]) -> int:
         print(f"failed: {explain(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nfailed: interrupted; the next call starts .venv anew", file=sys.stderr)
+        venv = VENVS[arguments[0]].name
+        print(f"\nfailed: interrupted; the next call starts {venv} anew", file=sys.stderr)
         return 130
     return 0
 
 
 def ensure(lock: str) -> None:
-    """Leave a `.venv` that holds the packages of this lock, doing nothing if it already does."""
-    with only_one():
-        stamp = read_stamp()
+    """Leave an environment that holds the packages of this lock, untouched if it already does."""
+    venv = VENVS[lock]
+    with only_one(venv):
+        stamp = read_stamp(venv)
         wanted = describe([lock])
         if stamp == wanted or stamp == describe(["run", "test"]):
             return
         began = time.monotonic()
         if stamp != describe(["run"]):
-            create()
+            create(venv)
         # From here until the last line the stamp is not there: cut short means made anew.
-        write_stamp({})
-        installer = Installer(VENV / "bin" / "python", ROOT / "locks" / f"{lock}.txt")
+        write_stamp(venv, {})
+        installer = Installer(venv / "bin" / "python", ROOT / "locks" / f"{lock}.txt")
         problem = installer.run()
         if problem:
             raise Failure(problem)
-        link_checkout()
+        if venv == VENV:
+            link_checkout()
         # The test lock holds the run lock's packages too, in the same versions.
-        write_stamp(describe(["run", "test"] if lock == "test" else [lock]))
-        print(f".venv: {installer.summary()}, {time.monotonic() - began:.1f} s in all", flush=True)
+        write_stamp(venv, describe(["run", "test"] if lock == "test" else [lock]))
+        seconds = time.monotonic() - began
+        print(f"{venv.name}: {installer.summary()}, {seconds:.1f} s in all", flush=True)
 
 
 @contextmanager
-def only_one() -> Iterator[None]:
+def only_one(venv: Path) -> Iterator[None]:
     """Let two `make` at once take turns."""
     folder = os.open(ROOT, os.O_RDONLY)
     try:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(".venv: another make is at work on it, waiting", flush=True)
+            print(f"{venv.name}: another make is at work on it, waiting", flush=True)
             fcntl.flock(folder, fcntl.LOCK_EX)
         yield
     finally:
@@ -106,25 +110,31 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def read_stamp() -> dict[str, object]:
-    """What `.venv` was made from; empty where it is absent, half made or broken."""
+def read_stamp(venv: Path) -> dict[str, object]:
+    """What an environment was made from; empty where it is absent, half made or broken."""
+    file = stamp_of(venv)
     # A link to a Python that has been removed since does not exist either.
-    if not (STAMP.exists() and (VENV / "bin" / "python").exists()):
+    if not (file.exists() and (venv / "bin" / "python").exists()):
         return {}
     try:
-        stamp = json.loads(STAMP.read_text())
+        stamp = json.loads(file.read_text())
     except ValueError:
         return {}
     return stamp if isinstance(stamp, dict) else {}
 
 
-def write_stamp(stamp: dict[str, object]) -> None:
-    """Say what `.venv` was made from."""
-    STAMP.write_text(json.dumps(stamp, indent=2) + "\n")
+def write_stamp(venv: Path, stamp: dict[str, object]) -> None:
+    """Say what an environment was made from."""
+    stamp_of(venv).write_text(json.dumps(stamp, indent=2) + "\n")
 
 
-def create() -> None:
-    """Make an empty `.venv`, in place of one that we made before."""
+def stamp_of(venv: Path) -> Path:
+    """Where an environment of ours says what it was made from."""
+    return venv / "embedrack.json"
+
+
+def create(venv: Path) -> None:
+    """Make an empty environment, in place of one that we made before."""
     python = sys.executable if sys.prefix == sys.base_prefix else base_python()
     for module in ("venv", "ensurepip"):
         if importlib.util.find_spec(module) is None:
@@ -132,14 +142,14 @@ def create() -> None:
                 f"this Python ({python}) has no module {module}: `apt install python3-venv` "
                 "brings it on Debian and Ubuntu; elsewhere name a Python that has it with PYTHON="
             )
-    if VENV.exists() and any(VENV.iterdir()) and not STAMP.exists():
-        raise Failure(f"{VENV} is there, but make did not make it: move it away or delete it")
-    print(f".venv: making it with Python {platform.python_version()}", flush=True)
-    shutil.rmtree(VENV, ignore_errors=True)
-    VENV.mkdir()
-    write_stamp({})
+    if venv.exists() and any(venv.iterdir()) and not stamp_of(venv).exists():
+        raise Failure(f"{venv} is there, but make did not make it: move it away or delete it")
+    print(f"{venv.name}: making it with Python {platform.python_version()}", flush=True)
+    shutil.rmtree(venv, ignore_errors=True)
+    venv.mkdir()
+    write_stamp(venv, {})
     made = subprocess.run(
-        [python, "-m", "venv", str(VENV)], capture_output=True, text=True, check=False
+        [python, "-m", "venv", str(venv)], capture_output=True, text=True, check=False
     )
     if made.returncode:
         if "No space left" in made.stdout + made.stderr:

@@ -57,6 +57,7 @@ class Installer:
             *("--only-binary", ":all:", "--no-input", "--disable-pip-version-check"),
             *("--progress-bar", "off", "--no-color", "-r", str(lock)),
         ]
+        self._name = python.parent.parent.name
         self._packages = 0
         self._megabytes = 0.0
         self._began = time.monotonic()
@@ -97,7 +98,7 @@ class Installer:
         if now - self._shown < (0.1 if terminal else 5):
             return
         self._shown = now
-        text = f".venv: {self.summary()}, {now - self._began:.0f} s"
+        text = f"{self._name}: {self.summary()}, {now - self._began:.0f} s"
         print(f"\r{text}\033[K" if terminal else text, end="" if terminal else "\n", flush=True)
 
 

@@ -31,6 +31,7 @@ def main(upgrade: list[str]) -> int:
     # Constrained by run.txt, so that one .venv serves both.
     every = own + extras["run"] + extras["test"]
     resolve("test", every, "--constraints", "locks/run.txt", *upgrade)
+    resolve("clients", extras["clients"], *upgrade)
     resolve("deploy", extras["deploy"], *upgrade)
     # What the hosts install: the proxy with its collector, and what fetches models.
     resolve("proxy", own + extras["collector"], "--constraints", "locks/test.txt", *upgrade)

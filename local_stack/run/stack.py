@@ -192,6 +192,7 @@ class Stack:
         pair("OpenAI", f"{url}/v1/embeddings")
         pair("model", f"{url}/info")
         pair("health", f"{url}/readyz")
+        pair("status", f"{url}/status")
         pair("metrics", f"{url}/metrics")
         say()
         body = '{"inputs": "What is a rack?"}'

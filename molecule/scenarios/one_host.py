@@ -62,7 +62,8 @@ def summary(output: str) -> str:
 
 def look(host: Host) -> None:
     """Look from the host itself."""
-    units = "tei@0 tei@1 qdrant nginx embedrack-proxy.socket embedrack-proxy embedrack.target"
+    units = "tei@0 tei@1 qdrant nginx embedrack-proxy.socket embedrack-proxy embedrack.target "
+    units += "embedrack-gc.timer"
     states = host.sh(f"systemctl is-active {units}", check_status=False).split()
     check(set(states) == {"active"}, f"{units}: {states}")
     for gpu in ("0", "1"):

@@ -38,10 +38,9 @@ async def test_heads_and_bodies_that_do_not_come(start: StartProxy) -> None:
 
         async def dripping() -> None:
             while True:
-                for _, writer in heads:
-                    writer.write(b"X")
-                for _, writer in drips:
-                    writer.write(b" ")
+                for _, writer in heads + drips:
+                    if not writer.is_closing():
+                        writer.write(b"X")
                 await asyncio.sleep(0.1)
 
         drip = asyncio.create_task(dripping())

@@ -52,10 +52,10 @@ async def flood(proxy: Proxy, count: int, *, chunked: bool) -> tuple[Counter[int
 
 async def test_sixty_of_the_largest_requests(start: StartProxy, tei: StandInTei) -> None:
     """3.5 GB are sent to a worker while TEI hangs: it takes two, and refuses the others unread."""
-    proxy = await start(store=False, memory=1, body_memory=130, upstream_timeout=3)
+    proxy = await start(store=False, memory=1, body_memory=130, upstream_timeout=2)
     tei.delay = 60
     before = resident(proxy)
-    for count, chunked in ((60, False), (20, True)):
+    for count, chunked in ((60, False), (8, True)):
         statuses, most = await flood(proxy, count, chunked=chunked)
         await until_idle(proxy)
 

@@ -117,7 +117,7 @@ def sockets(proxy: Proxy) -> int:
 
 
 async def test_hanging_again_and_again_leaves_nothing(start: StartProxy, tei: StandInTei) -> None:
-    """Seen from outside: open files and memory after the first round and after ten more."""
+    """Seen from outside: open files and memory after the first round and after four more."""
     proxy = await start(upstream_timeout=0.15, memory=0)
 
     async def round_() -> None:
@@ -131,7 +131,7 @@ async def test_hanging_again_and_again_leaves_nothing(start: StartProxy, tei: St
 
     await round_()
     files, memory = sockets(proxy), resident(proxy)
-    for _ in range(6):
+    for _ in range(4):
         await round_()
 
     async def as_before() -> bool:
@@ -139,7 +139,7 @@ async def test_hanging_again_and_again_leaves_nothing(start: StartProxy, tei: St
 
     await proxy.until(as_before)
     print(
-        f"140 requests to a hanging TEI: open files {files} then {sockets(proxy)}, "
+        f"100 requests to a hanging TEI: open files {files} then {sockets(proxy)}, "
         f"memory {memory:.0f} then {resident(proxy):.0f} MiB"
     )
     assert resident(proxy) < memory + 30

@@ -54,16 +54,22 @@ async def test_only_those_with_a_key_are_answered(start: StartProxy) -> None:
 
 
 async def test_tei_never_sees_a_key_of_ours(start: StartProxy) -> None:
-    proxy = await start(api_keys=hashed(alice=ALICE))
-    assert await told_to_tei(proxy, f"Bearer {ALICE}") == ""
     proxy = await start(api_keys=hashed(alice=ALICE), upstream_api_key="tei's own")
     assert await told_to_tei(proxy, f"Bearer {ALICE}") == "Bearer tei's own"
+
+
+async def test_without_keys_everybody_is_answered_and_nobody_administers(start: StartProxy) -> None:
     proxy = await start()
+    assert await status(proxy) == 200
     assert await told_to_tei(proxy, "Bearer tei's own") == "Bearer tei's own"
+    async with proxy.session.post(proxy.url + "/admin/purge", json={"all": True}) as reply:
+        assert reply.status == 404
+        assert "EMBEDRACK_ADMIN_KEY" in await reply.text()
 
 
 async def test_the_hosts_verification_has_a_key(start: StartProxy, tmp_path: Path) -> None:
     proxy = await start(api_keys=hashed(alice=ALICE), admin_key=ADMIN)
+    assert await told_to_tei(proxy, f"Bearer {ADMIN}") == ""
     settings = tmp_path / "proxy.env"
     settings.write_text(f'EMBEDRACK_PORT="1"\nEMBEDRACK_ADMIN_KEY="{ADMIN}"\n')
     assert "401" in (await verify(proxy, "/dev/null"))[1]

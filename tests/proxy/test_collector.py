@@ -29,6 +29,7 @@ from tests.proxy.conftest import listening
 from tests.qdrant.server import Server
 from tests.stand_ins.tei import StandInTei
 
+#: Of the import: the tests come later, and count in thousands of seconds.
 NOW = int(time.time())
 DAY = 86400
 INDEX = {"field_name": "t", "field_schema": {"type": "integer", "lookup": False, "range": True}}
@@ -100,22 +101,24 @@ def settings(server: Server, upstream: str, **environment: str) -> Settings:
 
 
 async def test_entries_beyond_age_and_number_are_deleted(server: Server, upstream: str) -> None:
-    recent = [NOW - 50, NOW - 50, NOW - 50, NOW - 40, NOW - 30]
-    name = fill(server, collection_name("embedrack", "a", ""), NOW - 300, NOW - 200, *recent)
-    other = fill(server, collection_name("embedrack-two", "a", ""), NOW - 300)
-    limits: dict[str, Any] = {"cache_ttl": 100, "cache_max_entries": 4, "namespace_days": 0}
+    recent = [NOW - 600, NOW - 500, NOW - 500, NOW - 500, NOW - 400, NOW - 300]
+    name = fill(server, collection_name("embedrack", "a", ""), NOW - 30000, NOW - 20000, *recent)
+    other = fill(server, collection_name("embedrack-two", "a", ""), NOW - 30000)
+    limits: dict[str, Any] = {"cache_ttl": 10000, "cache_max_entries": 4, "namespace_days": 0}
 
     lines = await collect(server, upstream, dry_run=True, **limits)
     assert [line.split(" from ")[0] for line in lines] == [
         f"would do: deletes 2 entries of {name}",
-        f"would do: deletes the 3 oldest entries of {name}, which has 7",
+        f"would do: deletes the 4 oldest entries of {name}, which has 8",
     ]
-    assert times(server, name) == [NOW - 300, NOW - 200, *recent]
+    assert times(server, name) == [NOW - 30000, NOW - 20000, *recent]
 
     lines = await collect(server, upstream, **limits)
-    assert lines[1] == f"deletes the 1 oldest entries of {name}, which has 5"
-    assert times(server, name) == recent[1:]  # one of three of the same second
-    assert times(server, other) == [NOW - 300]
+    assert lines[1] == f"deletes the 2 oldest entries of {name}, which has 6"
+    assert (
+        times(server, name) == recent[2:]
+    )  # that of 60 s ago, and one of three of the same second
+    assert times(server, other) == [NOW - 30000]
     assert await collect(server, upstream, **limits) == []
 
 

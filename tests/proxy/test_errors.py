@@ -186,9 +186,14 @@ async def test_tei_away_hits_are_answered(tei: StandInTei) -> None:
         status, reply, headers = await proxy.embed(inputs="a")
         assert (status, headers["Retry-After"]) == (503, "1")
         assert told(reply)["error_type"] == "Unhealthy"
+        status, text = await proxy.get("/v1/models")
+        assert told_in("/v1/models", status, [text.encode()])["error_type"] == "Unhealthy"
+        status, text = await proxy.get("/api-doc/openapi.json")
+        assert (status, told([text.encode()])["error_type"]) == (503, "Unhealthy")
         async with listening(tei.app(), port):
             await proxy.until(proxy.is_ready)
             _, known, _ = await proxy.embed(inputs="a")
+            await proxy.embed(inputs=["b", "c"])
 
         async def is_unready() -> bool:
             return not await proxy.is_ready()
@@ -201,6 +206,12 @@ async def test_tei_away_hits_are_answered(tei: StandInTei) -> None:
             assert told_in(path, status, reply)["error_type"] == "Unhealthy"
         status, again, headers = await proxy.embed(inputs="a")
         assert (status, headers["X-Cache"][:3], again) == (200, "hit", known)
+        for inputs, usage in (
+            (b'"a"', b'{"prompt_tokens":3,"total_tokens":3}'),
+            (b'["b","c"]', b"null"),  # nobody has counted these, and nobody can now
+        ):
+            status, [body], _ = await proxy.post(b'{"input":%b}' % inputs, "/v1/embeddings")
+            assert (status, body[-len(usage) - 1 :]) == (200, usage + b"}")
 
 
 async def test_one_error_for_all_when_the_upstream_is_gone_amid_a_batch(

@@ -130,11 +130,12 @@ async def test_what_tokenize_does_not_count_goes_alone(start: StartProxy, tei: S
 
 async def test_usage_is_null_rather_than_invented(start: StartProxy, tei: StandInTei) -> None:
     """Where a count cannot be had, the embeddings are answered all the same."""
-    proxy = await start()
-    tei.no_tokenize = True
-    reply, _ = await ask(proxy, ["a", "b"])
-    assert (len(reply["data"]), reply["usage"]) == (2, None)
-    tei.no_tokenize = False
+    proxy = await start(upstream_timeout=1)
+    for fault in ("overloaded", "short", "html", "close", "hang"):
+        tei.tokenize_fault = fault
+        reply, _ = await ask(proxy, ["a", "b"])
+        assert (len(reply["data"]), reply["usage"]) == (2, None), fault
+    tei.tokenize_fault = ""
     assert (await ask(proxy, ["a", "b"]))[0]["usage"] == usage(6)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -120,6 +121,19 @@ def test_memory_counts_an_entrys_other_form() -> None:
     assert memory.size == ENTRY_OVERHEAD + 5 + BASE64_OVERHEAD + 6
     memory.put(b"b", Entry(b"1"))
     assert memory.size == ENTRY_OVERHEAD + 1
+
+
+def test_memory_forgets_what_is_too_old() -> None:
+    memory = Memory(10_000, ttl=1000)
+    now = int(time.time())
+    young, old = Entry(b"1", now - 500), Entry(b"2", now - 1500)
+    memory.put(b"a", young)
+    memory.put(b"b", old)
+    assert (memory.get(b"a"), memory.get(b"b")) == (young, None)
+    assert (len(memory), memory.size) == (1, 1 + ENTRY_OVERHEAD)
+    forever = Memory(10_000)
+    forever.put(b"b", old)
+    assert forever.get(b"b") is old
 
 
 def test_an_entrys_overhead_is_what_python_takes() -> None:

@@ -38,6 +38,30 @@ async def tei() -> GatedTei:
     return GatedTei()
 
 
+class GatedQdrant(StandInQdrant):
+    """Writes nothing while its gate is shut; a deletion opens it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def _upsert(self, request: web.Request) -> web.Response:
+        self.counts["arrived"] += 1
+        await self.gate.wait()
+        return await super()._upsert(request)
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        reply = await super()._delete(request)
+        self.gate.set()
+        return reply
+
+
+@pytest_asyncio.fixture
+async def qdrant() -> GatedQdrant:
+    return GatedQdrant()
+
+
 KEY = "an administrator's key"
 ADMIN = {"Authorization": f"Bearer {KEY}"}
 
@@ -112,16 +136,32 @@ async def test_a_text_is_purged_with_its_fields(start: StartProxy, qdrant: Stand
     assert await word(proxy, "a") == "miss"
 
 
-async def test_a_namespace_is_purged(start: StartProxy, qdrant: StandInQdrant) -> None:
+async def test_a_namespace_is_purged_and_what_is_none_is_refused(start: StartProxy) -> None:
     proxy = await start(admin_key=KEY)
     await word(proxy, "a")
     name = (await stats(proxy))["collection"]
     assert await purge(proxy, namespace=name) == (200, {"collections": [name], "workers_late": 0})
     assert await word(proxy, "a") == "miss"
-    others = collection_name("embedrack-two", "stand/in", "")
-    status, told = await purge(proxy, namespace=others)
+    status, told = await purge(proxy, namespace=collection_name("embedrack-two", "stand/in", ""))
     assert status == 404
     assert "`namespace`" in told["error"]
+
+    bodies: list[dict[str, object]] = [
+        {},
+        {"all": False},
+        {"all": True, "inputs": "a"},
+        {"inputs": []},
+    ]
+    for body in bodies:
+        status, told = await purge(proxy, **body)
+        assert status in (400, 422), body
+        assert "wanted" in told["error"] or "inputs" in told["error"]
+
+    headers: list[dict[str, str]] = [{}, {"Authorization": "Bearer another key altogether"}]
+    for wrong in headers:
+        async with proxy.session.get(proxy.url + "/admin/stats", headers=wrong) as reply:
+            assert (reply.status, await reply.read()) == (401, b"")
+            assert reply.headers["WWW-Authenticate"] == "Bearer"
 
 
 async def test_without_a_store_memory_is_purged(start: StartProxy) -> None:
@@ -154,6 +194,39 @@ async def test_what_is_purged_leaves_the_queue_of_writes(
     assert await word(proxy, "purged") == "miss"
 
 
+async def test_what_is_being_written_is_taken_back(
+    start: StartProxy, qdrant: StandInQdrant
+) -> None:
+    proxy = await start(admin_key=KEY)
+    assert isinstance(qdrant, GatedQdrant)
+    qdrant.gate.clear()
+    await word(proxy, "in hand")
+
+    async def is_being_written() -> bool:
+        return qdrant.counts["arrived"] == 1
+
+    await proxy.until(is_being_written)
+    await word(proxy, "in the queue")
+    assert await purge(proxy, inputs=["in hand", "in the queue"]) == (
+        200,
+        {"texts": 2, "workers_late": 0},
+    )
+
+    async def is_taken_back() -> bool:
+        return qdrant.counts["delete"] == 2
+
+    await proxy.until(is_taken_back)
+    await word(proxy, "kept")
+
+    async def is_stored() -> bool:
+        return len(qdrant.points) > 0
+
+    await proxy.until(is_stored)
+    assert len(qdrant.points) == 1
+    assert await word(proxy, "in hand") == "miss"
+    assert await word(proxy, "kept") == "hit"
+
+
 async def test_a_flight_under_way_files_nothing_that_was_purged(
     start: StartProxy, tei: StandInTei, qdrant: StandInQdrant
 ) -> None:
@@ -171,20 +244,6 @@ async def test_a_flight_under_way_files_nothing_that_was_purged(
     assert await asked == "miss"
     assert not qdrant.points
     assert await word(proxy, "a") == "miss"
-
-
-async def test_the_answer_to_wrong_purges_names_what_is_wanted(start: StartProxy) -> None:
-    proxy = await start(admin_key=KEY)
-    bodies: list[dict[str, object]] = [
-        {},
-        {"all": False},
-        {"all": True, "inputs": "a"},
-        {"inputs": []},
-    ]
-    for body in bodies:
-        status, told = await purge(proxy, **body)
-        assert status in (400, 422), body
-        assert "wanted" in told["error"] or "inputs" in told["error"]
 
 
 async def test_statistics_tell_levels_entries_and_bytes(
@@ -206,18 +265,6 @@ async def test_statistics_tell_levels_entries_and_bytes(
     assert told["store"]["vector_bytes"] == 8 * 4
     [collection] = told["store"]["collections"]
     assert collection["name"] == told["collection"] == next(iter(qdrant.collections))
-
-
-async def test_nothing_is_served_without_the_key(start: StartProxy) -> None:
-    proxy = await start(admin_key=KEY)
-    for headers in ({}, {"Authorization": "Bearer another key altogether"}):
-        async with proxy.session.get(proxy.url + "/admin/stats", headers=headers) as reply:
-            assert (reply.status, await reply.read()) == (401, b"")
-            assert reply.headers["WWW-Authenticate"] == "Bearer"
-    keyless = await start()
-    async with keyless.session.post(keyless.url + "/admin/purge", json={"all": True}) as reply:
-        assert reply.status == 404
-        assert "EMBEDRACK_ADMIN_KEY" in await reply.text()
 
 
 async def command(proxy: Proxy, *arguments: str) -> tuple[int, str, str]:

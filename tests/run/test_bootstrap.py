@@ -28,10 +28,10 @@ class Checkout(NamedTuple):
     path: Path
     wheels: Path
 
-    def call(self, *before: str, **variables: str) -> tuple[int, str]:
-        """Make the environment for `make run`: the exit code and all that was printed."""
+    def call(self, *before: str, lock: str = "run", **variables: str) -> tuple[int, str]:
+        """Make the environment of a lock: the exit code and all that was printed."""
         ended = subprocess.run(
-            [sys.executable, *(before or ["scripts/bootstrap.py"]), "run"],
+            [sys.executable, *(before or ["scripts/bootstrap.py"]), lock],
             cwd=self.path,
             env=os.environ
             | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels), "PIP_RETRIES": "0"}
@@ -44,7 +44,7 @@ class Checkout(NamedTuple):
         return ended.returncode, ended.stdout
 
     def lock(self, name: str, digest: str) -> None:
-        for lock in ("run", "test"):
+        for lock in ("run", "test", "clients"):
             text = f"{name}==1.0 \\\n    --hash=sha256:{digest}\n"
             (self.path / "locks" / f"{lock}.txt").write_text(text)
 
@@ -111,12 +111,21 @@ def test_it_is_made_once_and_again_when_stale(checkout: Checkout) -> None:
 def test_the_other_locks_packages_are_added(checkout: Checkout) -> None:
     assert checkout.call()[0] == 0
     stamp = checkout.path / ".venv" / "embedrack.json"
-    command = [sys.executable, "scripts/bootstrap.py", "test"]
-    links = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(checkout.wheels)}
-    said = subprocess.check_output(command, cwd=checkout.path, env=os.environ | links, text=True)
+    code, said = checkout.call(lock="test")
+    assert code == 0
     assert "making it" not in said
     assert set(json.loads(stamp.read_text())["locks"]) == {"run", "test"}
     assert checkout.call() == (0, "")
+
+
+def test_the_clients_live_apart(checkout: Checkout) -> None:
+    code, said = checkout.call(lock="clients")
+    assert code == 0, said
+    assert ".venv-clients: 1 package, 0.0 MB fetched, " in said
+    assert not (checkout.path / ".venv").exists()
+    python = checkout.path / ".venv-clients" / "bin" / "python"
+    subprocess.run([python, "-c", "import tiny"], cwd=checkout.path.parent, check=True)
+    assert checkout.call(lock="clients") == (0, "")
 
 
 def test_a_package_that_was_altered(checkout: Checkout) -> None:

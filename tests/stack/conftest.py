@@ -43,14 +43,13 @@ def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @contextmanager
-def proxy(upstream: str, qdrant: str, **settings: str) -> Iterator[str]:
-    """Run the proxy with two workers until it is ready and the store answers."""
+def proxy(upstream: str, qdrant: str, *, workers: int = 2, **settings: str) -> Iterator[str]:
+    """Run the proxy until it is ready and the store answers."""
     port = free_port()
     arguments = ["--upstream", upstream, "--bind", "127.0.0.1", "--port", str(port)]
+    arguments += ["--qdrant", qdrant, "--workers", str(workers)]
     environment = {"EMBEDRACK_STORE_TIMEOUT": "5"} | settings
-    with started(
-        "proxy_app", "serve", *arguments, "--qdrant", qdrant, "--workers", "2", **environment
-    ):
+    with started("proxy_app", "serve", *arguments, **environment):
         url = f"http://127.0.0.1:{port}"
         for _ in range(300):
             try:

@@ -87,12 +87,30 @@ def test_an_input_longer_than_the_model(embedder_url: str, proxy_url: str) -> No
     assert post(proxy_url + "/embed", body)[:2] == post(embedder_url + "/embed", body)[:2]
 
 
-def test_openai_route_passes_through(embedder_url: str, proxy_url: str) -> None:
-    body = {"input": ["hello", "nginx"], "model": "any"}
-    assert (
-        post(proxy_url + "/v1/embeddings", body)[:2]
-        == post(embedder_url + "/v1/embeddings", body)[:2]
-    )
+@settings(max_examples=40, deadline=None)
+@given(
+    inputs=st.lists(POOL, min_size=1, max_size=12),
+    encoding=st.sampled_from(["float", "base64"]),
+    dimensions=st.sampled_from([None, 1, 17, 384]),
+    before=st.booleans(),
+)
+def test_openais_replies_are_the_embedders_to_the_byte(
+    embedder_url: str,
+    proxy_url: str,
+    inputs: list[object],
+    encoding: str,
+    dimensions: int | None,
+    before: bool,
+) -> None:
+    """Model, indices and usage included; also where /embed had cached some of it before."""
+    body = {"input": inputs, "encoding_format": encoding, "dimensions": dimensions}
+    direct = post(embedder_url + "/v1/embeddings", body)
+    assert direct[0] == 200
+    if before:
+        some = {"inputs": inputs[: len(inputs) // 2 + 1], "dimensions": dimensions}
+        assert post(proxy_url + "/embed", some)[0] == 200
+    for _ in range(2):
+        assert post(proxy_url + "/v1/embeddings", body)[:2] == direct[:2]
 
 
 def _get(url: str) -> dict[str, Any]:

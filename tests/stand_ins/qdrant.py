@@ -76,6 +76,7 @@ class StandInQdrant:
         return _json({"result": was_there, "status": "ok", "time": 0})
 
     async def _delete(self, request: web.Request) -> web.Response:
+        self.counts["delete"] += 1
         if self.mode == "refuse":
             return _json({"status": {"error": "Service internal error"}}, 500)
         for point in orjson.loads(await request.read())["points"]:

@@ -62,7 +62,7 @@ class StandInTei:
         self.slow: dict[str, float] = {}
         self.calls: list[list[object]] = []
         self.tokenized: list[list[str]] = []
-        self.no_tokenize = False
+        self.tokenize_fault = ""
         self.document: dict[str, Any] = {}
         self.counts: Counter[str] = Counter()
         self.cancelled = 0
@@ -135,9 +135,19 @@ class StandInTei:
         inputs = orjson.loads(await request.read())["inputs"]
         texts = [inputs] if isinstance(inputs, str) else inputs
         self.tokenized.append(texts)
-        if self.no_tokenize:
-            return _error("Model is overloaded", "Overloaded", 429)
-        return _json([[{"id": 7}] * tokens_of(text) for text in texts])
+        tokens = [[{"id": 7}] * tokens_of(text) for text in texts]
+        match self.tokenize_fault:
+            case "overloaded":
+                return _error("Model is overloaded", "Overloaded", 429)
+            case "short":
+                return _json(tokens[:-1])
+            case "html":
+                return web.Response(text="<html>hello</html>", content_type="text/html")
+            case "close":
+                return _hang_up(request)
+            case "hang":
+                await asyncio.sleep(30)
+        return _json(tokens)
 
     async def _document(self, _: web.Request) -> web.Response:
         return _json(self.document) if self.document else web.Response(status=404)

@@ -21,7 +21,14 @@ from tests.proxy.conftest import serving
 from tests.stand_ins.process import first_line, started
 from tests.status.browser import Page, browsing
 
-TARGET = Path(__file__).parents[2] / "docs" / "status.png"
+DOCS = Path(__file__).parents[2] / "docs"
+#: Name, width in CSS pixels, dark; the first is the documentation's.
+PICTURES = (
+    ("status", 1080, False),
+    ("status-dark", 1080, True),
+    ("status-phone", 390, False),
+    ("status-phone-dark", 390, True),
+)
 TEXTS = 4000
 CLIENTS = 3
 
@@ -57,26 +64,21 @@ async def ask(session: aiohttp.ClientSession, url: str, chance: random.Random) -
         await asyncio.sleep(chance.expovariate(8))
 
 
-async def shoot(url: str, page: Page, folder: Path) -> None:
-    """Open the page, compare the two texts, and take it as the documentation has it, and others."""
+async def shoot(url: str, page: Page, folder: Path | None) -> None:
+    """Open the page, compare the two texts, and take the picture; all of them into a folder."""
     await page.open(url + "/status")
     await page.until("document.getElementById('rate').textContent.includes('%')")
     await page.press("#compare")
     await page.until("document.getElementById('result').textContent.startsWith('Cosine')")
-    for name, width, dark in (
-        ("status", 1080, False),
-        ("status-dark", 1080, True),
-        ("status-phone", 390, False),
-        ("status-phone-dark", 390, True),
-    ):
+    for name, width, dark in PICTURES if folder else PICTURES[:1]:
         await page.look(width, dark=dark)
         await asyncio.sleep(3)
         picture = await page.screenshot()
-        await asyncio.to_thread((folder / f"{name}.png").write_bytes, picture)
+        await asyncio.to_thread(((folder or DOCS) / f"{name}.png").write_bytes, picture)
 
 
-async def main(minutes: float, folder: Path) -> None:
-    """Run it all and write the pictures."""
+async def main(minutes: float, folder: Path | None) -> None:
+    """Run it all and write docs/status.png, or every picture into a folder."""
     with ExitStack() as stack:
         data = stack.enter_context(tempfile.TemporaryDirectory())
         embedders = [
@@ -116,6 +118,6 @@ async def main(minutes: float, folder: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=15)
-    parser.add_argument("--folder", type=Path, default=TARGET.parent)
+    parser.add_argument("--folder", type=Path, help="for all pictures: light, dark, wide, phone")
     chosen = parser.parse_args()
     asyncio.run(main(chosen.minutes, chosen.folder))

@@ -81,13 +81,14 @@ async def test_first_all_is_0_then_a_request_counts_where_its_slowest_embedding_
     start: StartProxy, qdrant: StandInQdrant
 ) -> None:
     proxy = await start(workers=1, memory=0)
-    first = await scrape(proxy)
-    present = {name for name, _ in first}
+    first, text = await scrape(proxy), (await proxy.get("/metrics"))[1]
     documented = re.findall(r"^\| `(embedrack_\w+)` \|", DOCS.read_text(), re.MULTILINE)
     assert len(documented) > 10
     for name in documented:
-        assert name in present or name + "_bucket" in present, name
-    assert all(number == 0 for (name, _), number in first.items() if name.endswith("_count"))
+        assert f"\n# TYPE {name} " in "\n" + text
+    for label in (*metrics.INPUTS, *metrics.STORE_ERRORS, *metrics.UPSTREAM_ERRORS):
+        assert f'="{label}"}} 0.0\n' in text
+    assert {key: n for key, n in first.items() if n and key[0].endswith(("_count", "_total"))} == {}
     await proxy.embed(inputs="stored")
 
     async def is_stored() -> bool:
