@@ -37,6 +37,10 @@ class Instances:
                     await asyncio.sleep(self._delay)
             return reply(b"[" + b",".join([self._vector] * count) + b"]")
 
+        async def tokenize(request: web.Request) -> web.Response:
+            count = len(orjson.loads(await request.read())["inputs"])
+            return reply(b"[" + b",".join([b"[{},{},{},{}]"] * count) + b"]")
+
         async def info(_: web.Request) -> web.Response:
             return reply(self._info)
 
@@ -48,6 +52,7 @@ class Instances:
 
         app = web.Application(client_max_size=4_000_000)
         app.router.add_post("/embed", embed)
+        app.router.add_post("/tokenize", tokenize)
         app.router.add_get("/info", info)
         app.router.add_get("/health", health)
         app.router.add_get("/calls", calls)

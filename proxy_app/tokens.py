@@ -10,7 +10,6 @@ tokens; these are embedded alone.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 from proxy_app.batches import Load, encode, split
 from proxy_app.errors import EmbedError
@@ -78,10 +77,16 @@ class Tokens:
             counts[load.key] = await self._embed_alone(load, params, identity)
 
         alone = [load for load in loads if not is_countable(load.item, identity)]
-        counting = asyncio.gather(*map(count, batches), *map(embed, alone))
-        # The embeddings are there already: nobody is to wait long for their tokens.
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(counting, self._patience)
+        work = [*map(count, batches), *map(embed, alone)]
+        tasks = [asyncio.create_task(coroutine) for coroutine in work]
+        try:
+            # The embeddings are there already: nobody is to wait long for their tokens.
+            done, _ = await asyncio.wait(tasks, timeout=self._patience)
+        finally:
+            for task in tasks:
+                task.cancel()
+        for task in done:
+            task.result()
         return counts
 
     async def _embed_alone(self, load: Load, params: Params, identity: Identity) -> int:
