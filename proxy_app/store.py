@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import lru_cache
 from typing import Any
 
 import aiohttp
@@ -112,6 +113,8 @@ class Store:
             if not self.is_prepared(identity) or not self._may_look_up():
                 STORE_ERRORS["skipped"].inc()
                 break
+            if len(keys) <= LOOKUP_POINTS:  # the usual case, without tasks of its own
+                return await self._look_up(identity, keys) or {}
             several = keys[start : start + step]
             parts = [several[i : i + LOOKUP_POINTS] for i in range(0, len(several), LOOKUP_POINTS)]
             replies = await asyncio.gather(*(self._look_up(identity, part) for part in parts))
@@ -304,15 +307,20 @@ class Store:
             raise _store_error(error) from None
 
     async def _once(self, method: str, path: str, body: bytes | None, seconds: float) -> bytes:
-        timeout = aiohttp.ClientTimeout(total=seconds)
         async with self._session.request(
-            method, self._url + path, data=body, timeout=timeout, allow_redirects=False
+            method, self._url + path, data=body, timeout=timeout(seconds), allow_redirects=False
         ) as response:
             content = await response.read()
             if response.status != 200:
                 text = content[:200].decode("utf-8", "replace")
                 raise StoreError(f"Qdrant answered {response.status}: {text}", response.status)
             return content
+
+
+@lru_cache(maxsize=8)
+def timeout(seconds: float) -> aiohttp.ClientTimeout:
+    """Return aiohttp's form of a time-out, which is not cheap to make."""
+    return aiohttp.ClientTimeout(total=seconds)
 
 
 def refuse_inexact(name: str, reply: bytes, dimension: int) -> None:

@@ -17,7 +17,8 @@ from bench.figure import Figure, side_by_side
 from proxy_app.keys import point_id
 from tests.stand_ins.process import first_line, started
 
-DIMENSION = 4
+DIMENSION = 32
+VECTOR = [0.125] * DIMENSION
 SMALL, LARGE = 10_000, 1_000_000
 #: Points in an upsert, and in a look-up.
 WRITTEN, ASKED = 2_000, 32
@@ -64,7 +65,7 @@ async def fill(url: str, count: int) -> None:
             assert reply.status == 200, await reply.text()
         for start in range(0, count, WRITTEN):
             points = [
-                {"id": identifier(n), "vector": [0.5, n % 7, 1, -1], "payload": {"t": n}}
+                {"id": identifier(n), "vector": VECTOR, "payload": {"t": n}}
                 for n in range(start, min(count, start + WRITTEN))
             ]
             body = orjson.dumps({"points": points})
