@@ -18,6 +18,7 @@ from proxy_app.bodies import Bodies
 from proxy_app.drain import Drain, Runner
 from proxy_app.handlers import Handlers
 from proxy_app.instances import Instances
+from proxy_app.lane import Lane
 from proxy_app.model import Identity, Model
 from proxy_app.permits import Permits
 from proxy_app.purges import Follower, PurgeLog
@@ -167,7 +168,9 @@ async def runner(settings: Settings, folder: Path) -> web.AppRunner:
     app.add_routes(handlers.routes())
     app.cleanup_ctx.append(parts.run)
     shortcut = Shortcut(handlers.routes(), middlewares)
-    return Runner(app, shortcut, drain, settings.client_timeout, REQUESTS_END)
+    # A key is looked at on aiohttp's way alone.
+    lane = Lane({} if asked else handlers.lanes())
+    return Runner(app, shortcut, lane, drain, settings.client_timeout, REQUESTS_END)
 
 
 async def for_ever(job: Callable[[], Awaitable[None]]) -> None:

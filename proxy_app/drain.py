@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from proxy_app import lane
+from proxy_app.lane import Lane
 from proxy_app.shortcut import Shortcut
 
 #: Seconds in which a client that uses its connections is told to open others.
@@ -72,6 +74,7 @@ class Runner(web.AppRunner):
         self,
         app: web.Application,
         shortcut: Shortcut,
+        lane: Lane,
         drain: Drain,
         client_timeout: float,
         seconds: float,
@@ -86,16 +89,19 @@ class Runner(web.AppRunner):
             shutdown_timeout=1,
         )
         self._shortcut = shortcut
+        self._lane = lane
         self._drain = drain
         self._seconds = seconds
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         server.request_handler = self._shortcut.before(server.request_handler)
-        return server
+        return lane.Server(server, self._lane)
 
     async def cleanup(self) -> None:
         """Stop listening, let requests under way end, then take the application apart."""
+        # Who asks from now on is told that the connection ends, which the lane does not do.
+        self._lane.is_open = False
         for site in list(self.sites):
             await site.stop()
         if self.server is not None:

@@ -41,13 +41,8 @@ class Reply(web.StreamResponse):
             connection = "Connection: close\r\n"
         else:
             connection = "" if request.version == HttpVersion11 else "Connection: keep-alive\r\n"
-        head = (
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {self.size}\r\n"
-            f"{self._head}{connection}Date: {rfc822_formatted_time()}\r\n{_SERVER}\r\n"
-        )
         self._writer = request.writer
-        self._pieces.insert(0, head.encode())
+        self._pieces.insert(0, self._whole_head(connection))
         if self.size <= CHUNK:
             _write(request, b"".join(self._pieces))
         else:
@@ -57,6 +52,17 @@ class Reply(web.StreamResponse):
                 await asyncio.sleep(0)
         self._pieces = []
         return self._writer
+
+    def whole(self) -> bytes:
+        """Return all of it for a connection that stays."""
+        return b"".join([self._whole_head(""), *self._pieces])
+
+    def _whole_head(self, connection: str) -> bytes:
+        return (
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {self.size}\r\n"
+            f"{self._head}{connection}Date: {rfc822_formatted_time()}\r\n{_SERVER}\r\n"
+        ).encode()
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Wait until the client has taken enough of it, so that no second one piles up on it."""

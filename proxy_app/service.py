@@ -132,6 +132,22 @@ class Service:
                 continue  # keyed for a model that is gone: once more for the present one
         raise EmbedError(Kind.UNHEALTHY, "the upstream's model keeps changing")
 
+    def remembered(self, items: list[Item], options: Options) -> Answer | None:
+        """Answer out of L1 alone, at once, or not at all; raises EmbedError as ``embed`` does."""
+        identity = self._model.identity
+        if identity is None:
+            return None
+        params = effective(options, identity)
+        keys = self._keys(items, params, identity)
+        entries = []
+        for key in keys:
+            entry = self.memory.get(key)
+            if entry is None or (options.count_tokens and not entry.tokens):
+                return None
+            entries.append(entry)
+        INPUTS["hit_l1"].inc(len(keys))
+        return Answer(identity, params, keys, entries, hits=len(keys))
+
     def keys(self, items: list[Item], options: Options, identity: Identity) -> list[bytes]:
         """Return each item's key under a model; raises EmbedError as ``effective`` does."""
         return self._keys(items, effective(options, identity), identity)

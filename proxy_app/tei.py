@@ -6,8 +6,8 @@ body have the JSON shape of all others.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Annotated, Literal, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import orjson
@@ -23,7 +23,7 @@ _Id = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 #: What a request may hold as its inputs, in both dialects.
 Inputs = str | list[str | _Id | list[_Id]]
 #: How a dialect writes an answer, in pieces; the memory keeps what is worth keeping of it.
-Write = Callable[[Answer, Memory], Awaitable[list[bytes]]]
+Write = Callable[[Answer, Memory], Coroutine[Any, Any, list[bytes]]]
 
 
 class _Embed(msgspec.Struct):

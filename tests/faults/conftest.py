@@ -38,6 +38,11 @@ def resident(proxy: Proxy) -> float:
     return pages * 4096 / 2**20
 
 
+def sockets(proxy: Proxy) -> int:
+    """Count the open files of all workers."""
+    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in worker_pids(proxy))
+
+
 @asynccontextmanager
 async def connect(
     proxy: Proxy, receive_buffer: int = 0

@@ -12,8 +12,8 @@ from proxy_app.app import Parts
 from proxy_app.errors import EmbedError
 from proxy_app.service import Options
 from proxy_app.settings import Settings
-from tests.faults.conftest import resident, until_idle
-from tests.proxy.conftest import Proxy, StartProxy, listening, worker_pids
+from tests.faults.conftest import resident, sockets, until_idle
+from tests.proxy.conftest import StartProxy, listening
 from tests.stand_ins.qdrant import StandInQdrant
 from tests.stand_ins.tei import StandInTei
 
@@ -109,11 +109,6 @@ async def test_everything_is_released_when_tei_hangs(tmp_path: Path) -> None:
         finally:
             with pytest.raises(StopAsyncIteration):
                 await anext(running)
-
-
-def sockets(proxy: Proxy) -> int:
-    """Count the open files of all workers."""
-    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in worker_pids(proxy))
 
 
 async def test_hanging_again_and_again_leaves_nothing(start: StartProxy, tei: StandInTei) -> None:
