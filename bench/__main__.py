@@ -93,7 +93,7 @@ def plot(figures: list[Figure]) -> None:
     axes.tick_params(axis="y", labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
     drawn.tight_layout()
-    drawn.savefig(RESULTS / "figures.png", dpi=110)
+    drawn.savefig(RESULTS / "figures.png", dpi=110, bbox_inches="tight")
 
 
 if __name__ == "__main__":
