@@ -125,9 +125,11 @@ async def serving(upstream: str, qdrant: str = "", **settings: object) -> AsyncI
         async def listens() -> bool:
             assert process.returncode is None, log.decode()
             try:
-                return (await proxy.get("/livez"))[0] == 200
+                answers = (await proxy.get("/livez"))[0] == 200
             except aiohttp.ClientError:
                 return False
+            # gunicorn starts its workers one by one; the first answers before the last is there.
+            return answers and len(worker_pids(proxy)) == int(environment["EMBEDRACK_WORKERS"])
 
         try:
             await proxy.until(listens, 30)
