@@ -18,6 +18,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 BED = ROOT / "molecule" / "bed"
+#: A shell line for a host: how many entries each collection of ours has, a line each.
+CACHE_ENTRIES = (
+    "for c in $(curl -s 127.0.0.1:6333/collections | grep -o 'embedrack-[^\"]*'); do "
+    "curl -s 127.0.0.1:6333/collections/$c | grep -o '\"points_count\":[0-9]*' | cut -d: -f2; done"
+)
 
 
 class Failed(Exception):

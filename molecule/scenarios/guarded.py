@@ -9,13 +9,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from scenario import Host, check
+from scenario import CACHE_ENTRIES, Host, check
 
 KEY = "a key of somebody's"
-POINTS = (
-    "curl -s 127.0.0.1:6333/collections | grep -o 'embedrack-[^\"]*' | while read c; do "
-    "curl -s 127.0.0.1:6333/collections/$c | grep -o '\"points_count\":[0-9]*' | cut -d: -f2; done"
-)
 
 
 def run(host: Host) -> None:
@@ -36,11 +32,11 @@ def run(host: Host) -> None:
         check(list(statuses.values()) == [200, 401, 401], f"keys: {statuses}")
         told = host.sh("systemctl start embedrack-gc && journalctl -u embedrack-gc -o cat -n 20")
         host.say("the collector: " + " ".join(told.split())[-200:])
-        held = [int(count) for count in host.sh(POINTS).split()]
+        held = [int(count) for count in host.sh(CACHE_ENTRIES).split()]
         check(sum(held) > 0, f"nothing is stored: {held}")
         purge = host.play("playbooks/purge.yml")
         check(purge.status == 0, f"purge fails:\n{purge.output[-1500:]}")
-        left = [int(count) for count in host.sh(POINTS).split()]
+        left = [int(count) for count in host.sh(CACHE_ENTRIES).split()]
         check(sum(left) == 0, f"after the purge the store has {left} entries")
         host.say(f"purge: {purge.seconds:.0f} s, entries {held} then {left or 'none'}")
         doctor = host.play("playbooks/doctor.yml")

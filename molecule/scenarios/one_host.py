@@ -2,7 +2,7 @@
 
 import time
 
-from scenario import Host, check
+from scenario import CACHE_ENTRIES, Host, check
 
 
 def run(host: Host) -> None:
@@ -24,7 +24,7 @@ def run(host: Host) -> None:
     check(checked.changed == 0, "check mode finds something to change on a deployed host")
     host.say(summary(first.output))
     look(host)
-    held = host.sh(cache_entries).strip()
+    held = host.sh(CACHE_ENTRIES).strip()
     host.sh("systemctl reboot", check_status=False)
     began = time.monotonic()
     time.sleep(3)
@@ -33,7 +33,7 @@ def run(host: Host) -> None:
         time.sleep(1)
     host.say(f"reboot: running again after {time.monotonic() - began:.0f} s")
     check(host.play("playbooks/verify.yml").status == 0, "verify fails after the reboot")
-    after = int(host.sh(cache_entries))
+    after = int(host.sh(CACHE_ENTRIES))
     check(after >= int(held) > 0, f"the cache held {held} entries before the reboot, {after} after")
     look(host)
     for playbook in ("doctor", "status"):
@@ -46,12 +46,6 @@ def run(host: Host) -> None:
     for unit in ("qdrant", "embedrack-proxy", "tei@0"):
         told = host.sh(f"systemd-analyze security --no-pager {unit}.service | tail -1").strip()
         host.say(f"{unit}: {told.lstrip('→ ')}")
-
-
-cache_entries = (
-    "for c in $(curl -s 127.0.0.1:6333/collections | grep -o 'embedrack-[^\"]*'); do "
-    "curl -s 127.0.0.1:6333/collections/$c | grep -o '\"points_count\":[0-9]*' | cut -d: -f2; done"
-)
 
 
 def summary(output: str) -> str:
