@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
+class Entry(msgspec.Struct, eq=False, gc=False):
     """One embedding: ``vector`` is the raw JSON of its numbers.
 
     ``written`` is when it was computed (Unix seconds); ``tokens`` is how many TEI counted for the

@@ -27,7 +27,7 @@ from proxy_app.errors import EmbedError, Kind
 from proxy_app.keys import Item
 from proxy_app.logs import RequestLog, log
 from proxy_app.model import Model
-from proxy_app.reply import Reply
+from proxy_app.reply import Reply, head_of
 from proxy_app.service import Answer, Options, Service
 from proxy_app.settings import Settings
 from proxy_app.store import Store
@@ -111,7 +111,7 @@ class Handlers:
             "/embeddings": openai_s,
         }
 
-    def _at_once(self, path: str, route: str, parse: Parse, body: bytes) -> bytes | None:
+    def _at_once(self, path: str, route: str, parse: Parse, body: bytes) -> list[bytes] | None:
         """Answer a body out of L1, or not at all."""
         started = time.perf_counter()
         try:
@@ -125,16 +125,17 @@ class Handlers:
         try:
             writing.send(None)
         except StopIteration as done:
-            reply = self._embedded(answer, done.value, started).whole()
+            pieces: list[bytes] = done.value
         else:
             writing.close()  # it takes more than one turn
             return None
+        head = head_of(sum(map(len, pieces)), self._head(answer, started))
         seconds = time.perf_counter() - started
         metrics.count_request(route, 200, seconds, "l1")
         if self._log.wants(200, seconds):
             fields: dict[str, object] = {"inputs": len(items), "hits": len(items), "misses": 0}
             self._log.write("POST", path, 200, seconds, fields)
-        return reply
+        return [head, *pieces]
 
     async def _embed(self, request: web.Request, route: str, parse: Parse) -> web.StreamResponse:
         started = time.perf_counter()
@@ -147,7 +148,7 @@ class Handlers:
             control = cache_control.read(request.headers)
             answer = await self._service.embed(items, options, control)
             pieces = await write(answer, self._service.memory)
-            response: web.StreamResponse = self._embedded(answer, pieces, started)
+            response: web.StreamResponse = Reply(self._head(answer, started), pieces)
             level = answer.level
             fields |= {"hits": answer.hits, "misses": answer.misses}
         except EmbedError as error:
@@ -265,7 +266,8 @@ class Handlers:
                 f"batch size {count} > maximum allowed batch size {self._settings.max_inputs}",
             )
 
-    def _embedded(self, answer: Answer, pieces: list[bytes], started: float) -> Reply:
+    def _head(self, answer: Answer, started: float) -> str:
+        """Write what a reply tells of an answer, as header lines."""
         word = "hit" if not answer.misses else "partial" if answer.hits else "miss"
         headers = f"{cors.LINES}X-Cache: {word}; hits={answer.hits}; misses={answer.misses}\r\n"
         timing = f"total;dur={(time.perf_counter() - started) * 1000:.3f}"
@@ -275,8 +277,7 @@ class Handlers:
             timing += f", upstream;dur={answer.upstream_seconds * 1000:.3f}"
             for name, value in tei.compute_headers(answer.headers).items():
                 headers += f"{name}: {value}\r\n"
-        headers += f"Server-Timing: {timing}\r\n"
-        return Reply(headers, pieces)
+        return f"{headers}Server-Timing: {timing}\r\n"
 
     def _failed(self, request: web.Request, error: EmbedError) -> web.Response:
         dialect = openai if request.path in _OPENAI_ROUTES else tei

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 #: One input: a text, or token ids of the model's own vocabulary.
 Item = str | tuple[int, ...]
@@ -19,8 +20,7 @@ _FORMAT = 1
 _NO_PROMPT = 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class Params:
+class Params(msgspec.Struct, frozen=True):
     """The fields of a request that change its vectors, made effective.
 
     ``truncate`` is never unset (the server's default is filled in) and ``left`` is False where
@@ -40,8 +40,11 @@ class Keyer:
     def __init__(self, namespace: str, function: str = "sha256") -> None:
         self._namespace = namespace.encode()
         self._hash = hashlib.md5 if function == "md5" else hashlib.sha256
+        # Those of the last request: most have the same.
+        self._params = Params()
+        self._prefix = self._prefix_of(self._params)
 
-    def prefix(self, params: Params) -> bytes:
+    def _prefix_of(self, params: Params) -> bytes:
         """Encode what a whole request shares: format, parameters, namespace and prompt name."""
         prompt = b"" if params.prompt_name is None else params.prompt_name.encode()
         header = _HEADER.pack(
@@ -55,14 +58,20 @@ class Keyer:
         )
         return header + self._namespace + prompt
 
-    def key(self, prefix: bytes, item: Item) -> bytes:
-        """Return the digest (32 bytes, or 16 with md5) of an input under its request's prefix.
+    def keys(self, params: Params, items: list[Item]) -> list[bytes]:
+        """Return the digest (32 bytes, or 16 with md5) of each input of a request.
 
         The input comes last, so its length need not stand in front.
         """
-        if isinstance(item, str):
-            return self._hash(prefix + b"t" + item.encode()).digest()
-        return self._hash(prefix + b"i" + struct.pack(f"<{len(item)}I", *item)).digest()
+        if params != self._params:
+            self._params, self._prefix = params, self._prefix_of(params)
+        text, ids, digest = self._prefix + b"t", self._prefix + b"i", self._hash
+        return [
+            digest(text + item.encode()).digest()
+            if isinstance(item, str)
+            else digest(ids + struct.pack(f"<{len(item)}I", *item)).digest()
+            for item in items
+        ]
 
 
 def point_id(key: bytes) -> str:

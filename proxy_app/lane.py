@@ -1,35 +1,54 @@
 """The fast lane: requests that L1 alone can answer, answered as soon as their bytes are there.
 
 aiohttp takes a task, a request object and three rounds of its loop for each request, which is more
-than all that a cached embedding needs. So a request that arrives whole in one read on a connection
-with nothing under way is looked at first: if it is a plain one (``plain_body``) and every input is
-in L1, its reply is written at once. Everything else, errors included, goes aiohttp's way, and a
-connection whose bytes were not whole requests once stays there.
+than all that a cached embedding needs. So a request on a connection with nothing under way is
+looked at first, if it comes whole in one read, or its head in one and its body in the next, as many
+clients send them: if it is a plain one (``Head``) and every input is in L1, its reply is written at
+once. Everything else, errors included, goes aiohttp's way. A connection whose bytes cannot be told
+apart as requests (pipelined, chunked, broken) stays there.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-#: Bytes of a request that is looked at: a read brings at most 64 KiB or 256 KiB.
+from proxy_app import reply
+
+#: Bytes of a body that is looked at.
 LARGEST = 256 * 1024
-#: Bytes of a head that is looked at.
+#: Bytes of a head that is looked at, and how many heads are known: a client's hardly differ.
 LARGEST_HEAD = 4096
+HEADS = 1024
+#: Seconds in which a body follows its head.
+FOLLOWS = 0.05
 _HEAD_END = b"\r\n\r\n"
-_LENGTH = re.compile(rb"\r\ncontent-length: ?(\d{1,7})\r\n")
+_LENGTH = re.compile(rb"\r\ncontent-length: ?(\d{1,12})\r\n")
+_BODILESS = (b"GET ", b"HEAD ")
+#: What makes the end of a request uncertain: other framing, folded or broken lines.
+_UNCERTAIN = re.compile(rb"\r\n(?:transfer-encoding|upgrade)[ \t]*:|\r\n[ \t]|[^\r]\n|\r[^\n]|\0")
 #: A head with one of these is not a plain one: it asks for more than an answer to its body.
 _SPECIAL = re.compile(
-    rb"\r\n(?:authorization|cache-control|connection|content-encoding|expect|transfer-encoding"
-    rb"|upgrade)[ \t]*:|\r\n[ \t]"
+    rb"\r\n(?:authorization|cache-control|connection|content-encoding|expect)[ \t]*:"
 )
+#: ``Connection._rest`` where nobody knows where the next request begins.
+_LOST = -1
 
-#: Takes a body and returns a whole reply, or None where L1 alone cannot answer.
-Answer = Callable[[bytes], bytes | None]
+#: Takes a body and returns a whole reply in pieces, or None where L1 alone cannot answer.
+Answer = Callable[[bytes], list[bytes] | None]
+
+
+class Head(NamedTuple):
+    """A request's head: its bytes, its body's, and who may answer the body, if it is plain."""
+
+    size: int
+    length: int
+    answer: Answer | None
 
 
 class Lane:
@@ -37,53 +56,82 @@ class Lane:
 
     def __init__(self, routes: Mapping[str, Answer]) -> None:
         self._routes = {f"POST {path} HTTP/1.1".encode(): answer for path, answer in routes.items()}
+        self._heads: dict[bytes, Head | None] = {}
         self.is_open = True
 
-    def answer(self, data: bytes, head_end: int) -> bytes | None:
-        """Return the reply to a whole request, or None where it is to go aiohttp's way."""
-        answer = self._routes.get(data[: data.find(b"\r\n")])
-        if answer is None or not self.is_open or _SPECIAL.search(data[:head_end].lower()):
+    def head(self, data: bytes) -> Head | None:
+        """Read the head that ``data`` begins with; None where it cannot be told what it means."""
+        end = data.find(_HEAD_END, 0, LARGEST_HEAD) + len(_HEAD_END)
+        if end < len(_HEAD_END):
             return None
-        return answer(data[head_end + 4 :])
+        text = data[:end]
+        try:
+            return self._heads[text]
+        except KeyError:
+            if len(self._heads) >= HEADS:
+                self._heads.clear()
+            head = self._heads[text] = self._read(text)
+            return head
 
-
-def head_end_of(data: bytes) -> int:
-    """Return where the head ends if ``data`` is exactly one request with a body, else -1."""
-    if len(data) > LARGEST:
-        return -1
-    head_end = data.find(_HEAD_END, 0, LARGEST_HEAD)
-    if head_end < 0:
-        return -1
-    head = data[: head_end + 2].lower()
-    length = _LENGTH.search(head) if head.count(b"content-length") == 1 else None
-    if length is None or head_end + 4 + int(length[1]) != len(data):
-        return -1
-    return head_end
+    def _read(self, text: bytes) -> Head | None:
+        lowered = text[:-2].lower()
+        if _UNCERTAIN.search(lowered):
+            return None
+        if b"content-length" not in lowered and text.startswith(_BODILESS):
+            return Head(len(text), 0, None)
+        length = _LENGTH.search(lowered) if lowered.count(b"content-length") == 1 else None
+        if length is None:
+            return None
+        size = int(length[1])
+        if size > LARGEST or _SPECIAL.search(lowered):
+            return Head(len(text), size, None)
+        return Head(len(text), size, self._routes.get(text[: text.find(b"\r\n")]))
 
 
 class Connection(RequestHandler):
     """aiohttp's connection with a lane beside it."""
 
     lane: Lane
-    # Whether aiohttp's parser is between two requests, as far as can be told from outside.
-    _between = True
+    # Bytes still to come of the request that aiohttp has the beginning of.
+    _rest = 0
     # Requests that aiohttp was given and has not answered whole: theirs are the next replies.
     _under_way = 0
+    # A head whose body has not come yet, and what ends the wait for it.
+    _held = b""
+    _waiting: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
         """Answer at once what can be, or leave it to aiohttp."""
-        if self._between:
-            head_end = head_end_of(data)
-            if head_end < 0:
-                self._between = False
-            elif self._is_idle() and (reply := self.lane.answer(data, head_end)) is not None:
-                assert self.transport is not None
-                self.transport.write(reply)
-                self._stay()
-                return
-            else:
-                self._under_way += 1
+        if self._held:
+            data = self._released() + data
+        if not data:
+            pass  # aiohttp calls it so for itself, to go on with what it has
+        elif self._rest:
+            self._rest = max(self._rest - len(data), _LOST) if self._rest > 0 else _LOST
+        elif (head := self.lane.head(data)) is None:
+            self._rest = _LOST
+        else:
+            missing = head.size + head.length - len(data)
+            if missing >= 0 and head.answer is not None and self._is_idle():
+                if not missing:
+                    pieces = head.answer(data[head.size :])
+                    if pieces is not None:
+                        assert self.transport is not None
+                        reply.send(self.transport, pieces)
+                        self._stay()
+                        return
+                elif len(data) == head.size:
+                    self._held = data
+                    self._waiting = self._loop.call_later(FOLLOWS, self._give_up)
+                    return
+            self._rest = max(missing, _LOST)
+            self._under_way += 1
         super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget what was held."""
+        self._released()
+        super().connection_lost(exc)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -95,11 +143,28 @@ class Connection(RequestHandler):
 
     def _is_idle(self) -> bool:
         busy = self._under_way or self._upgraded or self._payload_parser is not None
-        return not (busy or self._paused or self._close or self._force_close)
+        closing = self._close or self._force_close or not self.lane.is_open
+        return not (busy or closing or self._paused)
+
+    def _released(self) -> bytes:
+        held, self._held = self._held, b""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        return held
+
+    def _give_up(self) -> None:
+        """Leave a head to aiohttp, which waits for its body as long as is allowed."""
+        held = self._released()
+        head = self.lane.head(held)
+        assert head is not None
+        self._rest = head.length
+        self._under_way += 1
+        super().data_received(held)
 
     def _stay(self) -> None:
         """Have the connection end when it was idle for the keep-alive time, as aiohttp does."""
-        self.keep_alive(True)
+        self._keepalive = True
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if self._keepalive_handle is None:
             self._keepalive_handle = self._loop.call_at(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -49,7 +50,10 @@ async def write_floats(answer: Answer, _: Memory) -> list[bytes]:
 
 async def write_base64(answer: Answer, memory: Memory) -> list[bytes]:
     """Write the reply with vectors as base64 of little-endian float32, kept for the next time."""
-    encoded: list[bytes] = []
+    encoded = [entry.base64 for entry in answer.entries]
+    if all(encoded):
+        return _reply(answer, encoded, b'"')
+    encoded.clear()
     fresh: dict[int, bytes] = {}
     for key, entry in zip(answer.keys, answer.entries, strict=True):
         form = entry.base64 or fresh.get(id(entry))
@@ -63,14 +67,17 @@ async def write_base64(answer: Answer, memory: Memory) -> list[bytes]:
 
 
 def _reply(answer: Answer, vectors: list[bytes], quote: bytes) -> list[bytes]:
-    before = b'{"object":"embedding","embedding":' + quote
-    parts = [b'{"object":"list","data":[']
-    for index, vector in enumerate(vectors):
-        parts += (before, vector, quote + b',"index":%d},' % index)
-    parts[-1] = parts[-1][:-1]
-    name = served_name(answer.identity.info)
-    parts.append(b'],"model":%b,"usage":%b}' % (orjson.dumps(name), _usage(answer.entries)))
+    between = b',{"object":"embedding","embedding":' + quote
+    parts = [b'{"object":"list","data":[' + between[1:], vectors[0]]
+    for index, vector in enumerate(vectors[1:]):
+        parts += (b'%b,"index":%d}%b' % (quote, index, between), vector)
+    name = _as_json(served_name(answer.identity.info))
+    last = quote, len(vectors) - 1, name, _usage(answer.entries)
+    parts.append(b'%b,"index":%d}],"model":%b,"usage":%b}' % last)
     return parts
+
+
+_as_json = lru_cache(maxsize=8)(orjson.dumps)
 
 
 def _usage(entries: list[Entry]) -> bytes:

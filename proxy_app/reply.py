@@ -42,9 +42,9 @@ class Reply(web.StreamResponse):
         else:
             connection = "" if request.version == HttpVersion11 else "Connection: keep-alive\r\n"
         self._writer = request.writer
-        self._pieces.insert(0, self._whole_head(connection))
+        self._pieces.insert(0, head_of(self.size, self._head + connection))
         if self.size <= CHUNK:
-            _write(request, b"".join(self._pieces))
+            _write(request, self._pieces)
         else:
             for chunk in chunks(self._pieces):
                 _write(request, chunk)
@@ -53,35 +53,40 @@ class Reply(web.StreamResponse):
         self._pieces = []
         return self._writer
 
-    def whole(self) -> bytes:
-        """Return all of it for a connection that stays."""
-        return b"".join([self._whole_head(""), *self._pieces])
-
-    def _whole_head(self, connection: str) -> bytes:
-        return (
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {self.size}\r\n"
-            f"{self._head}{connection}Date: {rfc822_formatted_time()}\r\n{_SERVER}\r\n"
-        ).encode()
-
     async def write_eof(self, data: bytes = b"") -> None:
         """Wait until the client has taken enough of it, so that no second one piles up on it."""
         if self._writer is not None:
             await self._writer.drain()
 
 
-def chunks(pieces: list[bytes]) -> Iterator[bytes]:
-    """Join pieces, in order, to chunks of about CHUNK bytes."""
+def head_of(size: int, lines: str) -> bytes:
+    """Write the head of a reply with ``size`` bytes of body and some header lines of its own."""
+    return (
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n"
+        f"{lines}Date: {rfc822_formatted_time()}\r\n{_SERVER}\r\n"
+    ).encode()
+
+
+def send(transport: asyncio.WriteTransport, pieces: list[bytes]) -> None:
+    """Write pieces as they are, of which the kernel gathers many; TLS would make a record each."""
+    if transport.get_extra_info("sslcontext") is None:
+        transport.writelines(pieces)
+    else:
+        transport.write(b"".join(pieces))
+
+
+def chunks(pieces: list[bytes]) -> Iterator[list[bytes]]:
+    """Cut a list of pieces into lists of about CHUNK bytes."""
     start = size = 0
     for end, piece in enumerate(pieces, 1):
         size += len(piece)
         if size >= CHUNK or end == len(pieces):
-            yield b"".join(pieces[start:end])
+            yield pieces[start:end]
             start, size = end, 0
 
 
-def _write(request: web.BaseRequest, data: bytes) -> None:
+def _write(request: web.BaseRequest, pieces: list[bytes]) -> None:
     transport = request.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client is gone")
-    transport.write(data)
+    send(transport, pieces)

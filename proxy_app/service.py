@@ -10,8 +10,10 @@ import asyncio
 import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from proxy_app.batches import Load, encode, split
 from proxy_app.cache_control import USUAL, Control
@@ -37,8 +39,7 @@ SMALLEST_SHARE = 8
 TURN = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """A request's fields as its dialect read them; None is unset.
 
     ``count_tokens``: the answer is to have each input's tokens.
@@ -65,8 +66,7 @@ class Trip:
     upstream_seconds: float = 0.0
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(msgspec.Struct, eq=False):
     """One key and entry per input, of which model, and where they came from.
 
     ``headers`` are TEI's own, of every batch that took part.
@@ -80,7 +80,7 @@ class Answer:
     misses: int = 0
     l2_seconds: float = 0.0
     upstream_seconds: float = 0.0
-    headers: list[Mapping[str, str]] = field(default_factory=list)
+    headers: list[Mapping[str, str]] = []  # msgspec copies an empty list for each
     level: str = "l1"  # the slowest place that an embedding came from, of metrics.LEVELS
 
 
@@ -153,9 +153,7 @@ class Service:
         return self._keys(items, effective(options, identity), identity)
 
     def _keys(self, items: list[Item], params: Params, identity: Identity) -> list[bytes]:
-        keyer = self._keyer(identity.namespace)
-        prefix = keyer.prefix(params)
-        return [keyer.key(prefix, item) for item in items]
+        return self._keyer(identity.namespace).keys(params, items)
 
     async def _embed(
         self, items: list[Item], options: Options, control: Control, identity: Identity

@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import pytest
+from aiohttp import web
 
-from proxy_app.lane import Lane, head_end_of
-from tests.proxy.conftest import Proxy, StartProxy
+from proxy_app import lane
+from proxy_app.lane import HEADS, Lane, Server
+from tests.proxy.conftest import StartProxy
 from tests.stand_ins.tei import StandInTei
 
 
@@ -28,10 +30,10 @@ class Line:
         self._reader = reader
         self._writer = writer
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, rest: float = 0.05) -> None:
         self._writer.write(data)
         await self._writer.drain()
-        await asyncio.sleep(0.05)  # a read of its own at the other end
+        await asyncio.sleep(rest)  # a read of its own at the other end
 
     async def reply(self) -> Reply:
         head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 20)
@@ -45,8 +47,8 @@ class Line:
 
 
 @asynccontextmanager
-async def connected(proxy: Proxy) -> AsyncIterator[Line]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(proxy.url.rsplit(":")[-1]))
+async def connected(url: str) -> AsyncIterator[Line]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":")[-1]))
     try:
         yield Line(reader, writer)
     finally:
@@ -61,7 +63,7 @@ def post(text: str, *headers: str, path: str = "/embed") -> bytes:
 
 async def test_both_ways_say_the_same(start: StartProxy) -> None:
     proxy = await start()
-    async with connected(proxy) as line:
+    async with connected(proxy.url) as line:
         for path in ("/embed", "/v1/embeddings"):
             await line.send(post("a", path=path))
             await line.reply()
@@ -80,7 +82,7 @@ async def test_a_hit_does_not_overtake_a_miss(start: StartProxy, tei: StandInTei
     proxy = await start()
     await proxy.embed(inputs="known")
     tei.slow["slow"] = 0.5
-    async with connected(proxy) as line:
+    async with connected(proxy.url) as line:
         for text in ("slow", "known", "known"):
             await line.send(post(text))
         replies = [await line.reply() for _ in range(3)]
@@ -92,7 +94,7 @@ async def test_requests_that_do_not_come_one_by_one(start: StartProxy) -> None:
     proxy = await start()
     await proxy.embed(inputs="a")
     whole = post("a")
-    async with connected(proxy) as line:
+    async with connected(proxy.url) as line:
         await line.send(whole[:10])
         await line.send(whole[10:] + whole + whole[:60])
         await line.send(whole[60:])
@@ -102,10 +104,40 @@ async def test_requests_that_do_not_come_one_by_one(start: StartProxy) -> None:
         assert (await line.reply()).body == b'{"status":"ok"}'
 
 
+async def test_a_body_that_follows_its_head(start: StartProxy) -> None:
+    """As http.client, urllib3 and httpx send them."""
+    proxy = await start()
+    await proxy.embed(inputs="a")
+    whole = post("a")
+    body = whole.index(b"{")
+    async with connected(proxy.url) as line:
+        for cuts in ([body], [body], [body, body + 3], [body]):
+            for begin, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
+                await line.send(whole[begin:end], rest=0.01)
+            reply = await line.reply()
+            assert reply.headers["x-cache"] == "hit; hits=1; misses=0"
+
+
+async def test_a_body_that_is_long_in_coming(start: StartProxy) -> None:
+    proxy = await start(client_timeout=1)
+    await proxy.embed(inputs="a")
+    whole = post("a")
+    body = whole.index(b"{")
+    async with connected(proxy.url) as line:
+        await line.send(whole[:body], rest=0.3)
+        await line.send(whole[body:])
+        assert (await line.reply()).headers["x-cache"].startswith("hit")
+        await line.send(whole[:body])
+        assert (await line.reply()).status == 408
+    async with connected(proxy.url) as line:
+        await line.send(whole[:body], rest=0)  # and goes away
+    assert (await proxy.get("/livez"))[0] == 200
+
+
 async def test_what_is_not_plain_goes_the_other_way(start: StartProxy) -> None:
     proxy = await start()
     await proxy.embed(inputs="a")
-    async with connected(proxy) as line:
+    async with connected(proxy.url) as line:
         await line.send(post("a", "Cache-Control: no-cache"))
         assert (await line.reply()).headers["x-cache"].startswith("miss")
         await line.send(post("", "X-Empty: yes"))
@@ -117,7 +149,7 @@ async def test_what_is_not_plain_goes_the_other_way(start: StartProxy) -> None:
 
 async def test_keys_are_asked_for(start: StartProxy) -> None:
     proxy = await start(api_keys="alice:" + "0" * 64)
-    async with connected(proxy) as line:
+    async with connected(proxy.url) as line:
         for _ in range(2):
             await line.send(post("a"))
             assert (await line.reply()).status == 401
@@ -126,37 +158,93 @@ async def test_keys_are_asked_for(start: StartProxy) -> None:
 async def test_an_idle_connection_ends(start: StartProxy) -> None:
     proxy = await start(client_timeout=1)
     await proxy.embed(inputs="a")
-    async with connected(proxy) as line:
+    async with connected(proxy.url) as line:
         await line.send(post("a"))
         assert (await line.reply()).status == 200
         assert await line.ended()
 
 
+@asynccontextmanager
+async def two_ways() -> AsyncIterator[Line]:
+    """A connection to a server whose lane answers ``{}`` and whose other way anything."""
+
+    async def slow(request: web.BaseRequest) -> web.Response:
+        return web.Response(text="slow" if await request.read() else "slow, no body")
+
+    def fast(body: bytes) -> list[bytes] | None:
+        return [b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", b"fast"] if body == b"{}" else None
+
+    server = Server(web.Server(slow), Lane({"/": fast}))
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    try:
+        async with connected(f"http://127.0.0.1:{port}") as line:
+            yield line
+    finally:
+        listening.close()
+        await server.shutdown(1)
+
+
+PLAIN = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
+
+
+async def test_which_way_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "FOLLOWS", 10.0)
+    async with two_ways() as line:
+
+        async def way(*reads: bytes) -> bytes:
+            for read in reads:
+                await line.send(read)
+            return (await line.reply()).body
+
+        assert await way(PLAIN) == b"fast"
+        assert await way(PLAIN[:-2], b"{}") == b"fast"
+        assert await way(PLAIN[:-2], b"{", b"}") == b"slow"
+        assert await way(PLAIN) == b"fast"
+        assert await way(PLAIN[:-2], b"[]") == b"slow"
+        assert await way(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n") == b"slow, no body"
+        assert await way(PLAIN) == b"fast"
+        long = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 400000\r\n\r\n" + b"[" * 400_000
+        assert await way(long) == b"slow"
+        assert await way(PLAIN) == b"fast"
+        # Of two at once the first is answered, the rest is aiohttp's.
+        assert await way(PLAIN + PLAIN) == b"slow"
+        assert (await line.reply()).body == b"slow"
+        assert await way(PLAIN) == b"slow"
+
+
 @pytest.mark.parametrize(
     "request_",
     [
-        b"POST /embed HTTP/1.1\r\nContent-Length: 2\r\n\r\n{",
-        b"POST /embed HTTP/1.1\r\nContent-Length: 1\r\n\r\n{}",
-        b"POST /embed HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
-        b"POST /embed HTTP/1.1\r\nContent-Length: +2\r\n\r\n{}",
-        b"POST /embed HTTP/1.1\r\n\r\n{}",
-        b"POST /embed HTTP/1.1\r\nX: Content-Length: 2\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\nContent-Length: +2\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\nContent-Length: 2\r\n folded\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\nX: a\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\nX: Content-Length: 2\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\nContent-Length: 2\r\n",
         b"",
     ],
 )
-def test_no_request_or_not_one(request_: bytes) -> None:
-    assert head_end_of(request_) == -1
+def test_heads_that_tell_no_end(request_: bytes) -> None:
+    assert Lane({"/": lambda body: [body]}).head(request_) is None
 
 
-@pytest.mark.parametrize(
-    "header",
-    ["authorization: Bearer a", "TRANSFER-ENCODING: chunked", "Expect: 100-continue", " folded"],
-)
+@pytest.mark.parametrize("header", ["authorization: Bearer a", "Expect: 100-continue", "X: y"])
 def test_special_heads(header: str) -> None:
-    lane = Lane({"/embed": lambda body: body})
-    plain = b"POST /embed HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
-    assert lane.answer(plain, head_end_of(plain)) == b"{}"
-    special = f"POST /embed HTTP/1.1\r\nContent-Length: 2\r\n{header}\r\n\r\n{{}}".encode()
-    assert lane.answer(special, head_end_of(special)) is None
-    lane.is_open = False
-    assert lane.answer(plain, head_end_of(plain)) is None
+    head = Lane({"/": lambda body: [body]}).head(
+        f"POST / HTTP/1.1\r\nContent-Length: 2\r\n{header}\r\n\r\n{{}}".encode()
+    )
+    assert head is not None
+    assert head.length == 2
+    assert (head.answer is not None) == (header == "X: y")
+
+
+def test_heads_are_remembered_up_to_a_number() -> None:
+    known = Lane({"/": lambda body: [body]})
+    for number in range(3 * HEADS):
+        head = known.head(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % number)
+        assert head is not None
+        assert head.length == number
+    assert len(known._heads) <= HEADS

@@ -48,8 +48,8 @@ def test_a_key_names_one_input_alone(
     one: tuple[str, Params, Item], other: tuple[str, Params, Item]
 ) -> None:
     def key(namespace: str, params: Params, item: Item) -> bytes:
-        keyer = Keyer(namespace)
-        return keyer.key(keyer.prefix(params), item)
+        [made] = Keyer(namespace).keys(params, [item])
+        return made
 
     assert (key(*one) == key(*other)) == (one == other)
 
@@ -68,9 +68,16 @@ def test_a_longer_prefix_is_another_deployment() -> None:
 
 
 def test_no_unicode_normalisation() -> None:
+    composed, decomposed = Keyer("").keys(Params(), ["\u00e9", "e\u0301"])
+    assert composed != decomposed
+
+
+def test_a_key_does_not_depend_on_what_was_asked_before() -> None:
     keyer = Keyer("")
-    prefix = keyer.prefix(Params())
-    assert keyer.key(prefix, "\u00e9") != keyer.key(prefix, "e\u0301")
+    usual, other = Params(), Params(normalize=False)
+    first = keyer.keys(usual, ["a"])
+    assert keyer.keys(other, ["a"]) != first
+    assert keyer.keys(usual, ["a"]) == first
 
 
 def test_point_ids_are_uuids_as_qdrant_prints_them() -> None:
