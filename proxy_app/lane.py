@@ -141,6 +141,12 @@ class Connection(RequestHandler):
         self._under_way -= 1
         return finished
 
+    def _process_keepalive(self) -> None:
+        """End the connection if it is idle, which it is not once a head is here."""
+        if self._held:
+            self._give_up()
+        super()._process_keepalive()
+
     def _is_idle(self) -> bool:
         busy = self._under_way or self._upgraded or self._payload_parser is not None
         closing = self._close or self._force_close or not self.lane.is_open

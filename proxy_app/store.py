@@ -1,7 +1,8 @@
 """L2: Qdrant as a key-value store of embeddings, shared by all workers and hosts.
 
-Plain REST through aiohttp, with the vectors cut out of replies as raw text. Nothing here fails a
-request: a store that is away, slow, or wrong makes misses, and each is counted.
+Plain REST, with the vectors cut out of replies as raw text: through ``exchange`` for look-ups,
+through aiohttp for everything else. Nothing here fails a request: a store that is away, slow, or
+wrong makes misses, and each is counted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import time
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -18,6 +20,7 @@ import orjson
 
 from proxy_app import vectors
 from proxy_app.entry import Entry
+from proxy_app.exchange import Exchange, NotPlainError
 from proxy_app.keys import point_id
 from proxy_app.memory import is_old
 from proxy_app.metrics import STORE_ERRORS
@@ -34,6 +37,8 @@ LOOKUPS = 4
 #: pause starts the next.
 PATIENCE = 3
 PAUSE = 1.0
+#: Seconds for which an idle connection is kept: the server closes one after 5 by default.
+KEEP = 4.0
 #: Seconds for a question whether it is there, and for anything else that is no look-up.
 ASK_TIMEOUT = 2.0
 ADMIN_TIMEOUT = 10.0
@@ -81,16 +86,21 @@ class Store:
         headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
         if settings.qdrant_api_key:
             headers["api-key"] = settings.qdrant_api_key
-        # The server closes an idle connection after 5 s by default; ours go before that.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP),
             headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )
 
+        self._exchange: Exchange | None = None
+        if is_plain(self._url):
+            self._exchange = Exchange(self._url, headers, KEEP)
+
     async def close(self) -> None:
         """Close all connections."""
+        if self._exchange is not None:
+            self._exchange.close()
         await self._session.close()
 
     def collection(self, identity: Identity) -> str:
@@ -246,10 +256,7 @@ class Store:
         collection = self.collection(identity)
         body = orjson.dumps({"ids": list(by_id), "with_vector": True, "with_payload": True})
         try:
-            reply = await self._call(
-                "POST", f"/collections/{collection}/points", body, self._budget
-            )
-            points = _points.decode(reply).result
+            points = _points.decode(await self._points(collection, body)).result
         except (StoreError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._failed(collection, error)
             return None
@@ -266,6 +273,23 @@ class Store:
             else:
                 STORE_ERRORS["wrong"].inc()
         return found
+
+    async def _points(self, collection: str, body: bytes) -> bytes:
+        path = f"/collections/{collection}/points"
+        if self._exchange is None:
+            return await self._call("POST", path, body, self._budget)
+        try:
+            status, content = await self._exchange.post(path, body, self._budget)
+        except NotPlainError as error:
+            log.info("store: look-ups go the slower way: Qdrant's reply has %s", error)
+            self._exchange.close()
+            self._exchange = None
+            return await self._call("POST", path, body, self._budget)
+        except (asyncio.TimeoutError, OSError) as error:
+            raise _store_error(error) from None
+        if status != 200:
+            raise _refusal(status, content)
+        return content
 
     def _failed(self, collection: str, error: Exception) -> None:
         STORE_ERRORS["read"].inc()
@@ -312,8 +336,7 @@ class Store:
         ) as response:
             content = await response.read()
             if response.status != 200:
-                text = content[:200].decode("utf-8", "replace")
-                raise StoreError(f"Qdrant answered {response.status}: {text}", response.status)
+                raise _refusal(response.status, content)
             return content
 
 
@@ -343,6 +366,17 @@ def payload(entry: Entry) -> bytes:
     if entry.tokens:
         return b'{"t":%d,"n":%d}' % (entry.written, entry.tokens)
     return b'{"t":%d}' % entry.written
+
+
+def is_plain(url: str) -> bool:
+    """Tell whether an exchange can be had with a server: without TLS, without a password."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and "@" not in parts.netloc
+
+
+def _refusal(status: int, content: bytes) -> StoreError:
+    text = content[:200].decode("utf-8", "replace")
+    return StoreError(f"Qdrant answered {status}: {text}", status)
 
 
 def _store_error(error: Exception) -> StoreError:

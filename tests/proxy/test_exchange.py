@@ -1,0 +1,162 @@
+"""A plain request over a kept connection: what is understood, and what is left to others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from proxy_app.exchange import Exchange, NotPlainError
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Server:
+    """Answers the n-th request with the n-th reply, the pieces of which are apart."""
+
+    def __init__(self, *replies: list[bytes]) -> None:
+        self._replies = list(replies)
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.hang_up = False
+        self.asked = asyncio.Event()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                self.requests.append(head + await reader.readexactly(length))
+                self.asked.set()
+                for piece in self._replies.pop(0):
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(0.02)
+                if self.hang_up:
+                    return
+        except asyncio.IncompleteReadError:
+            return
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def serving(server: Server, keep: float = 60) -> AsyncIterator[Exchange]:
+    listening = await asyncio.start_server(server, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    exchange = Exchange(f"http://127.0.0.1:{port}/store/", {"api-key": "k"}, keep)
+    try:
+        yield exchange
+    finally:
+        exchange.close()
+        listening.close()
+
+
+async def test_a_connection_is_kept() -> None:
+    server = Server([OK], [b"HTTP/1.1 404 Not Found\r\ncontent-length:0\r\n\r\n"], [OK])
+    async with serving(server) as exchange:
+        assert await exchange.post("/points", b"[1]", 10) == (200, b"{}")
+        assert await exchange.post("/points", b"[1]", 10) == (404, b"")
+        assert await exchange.post("/points", b"[1]", 10) == (200, b"{}")
+    assert server.connections == 1
+    head, body = server.requests[0].split(b"\r\n\r\n")
+    assert head.startswith(b"POST /store/points HTTP/1.1\r\nHost: 127.0.0.1:")
+    assert b"api-key: k" in head
+    assert body == b"[1]"
+
+
+async def test_a_reply_in_pieces() -> None:
+    server = Server([OK[:5], OK[5:-3], OK[-3:-1], OK[-1:]], [OK])
+    async with serving(server) as exchange:
+        for _ in range(2):
+            assert await exchange.post("/points", b"", 10) == (200, b"{}")
+    assert server.connections == 1
+
+
+async def test_two_at_once_have_a_connection_each() -> None:
+    server = Server([OK[:5], OK[5:]], [OK[:9], OK[9:]], [OK])
+    async with serving(server) as exchange:
+        both = await asyncio.gather(*(exchange.post("/points", b"", 10) for _ in range(2)))
+        assert both == [(200, b"{}")] * 2
+        assert await exchange.post("/points", b"", 10) == (200, b"{}")
+    assert server.connections == 2
+
+
+async def test_a_connection_that_the_server_closed_meanwhile() -> None:
+    server = Server([OK], [OK])
+    server.hang_up = True
+    async with serving(server) as exchange:
+        for _ in range(2):
+            assert await exchange.post("/points", b"", 10) == (200, b"{}")
+    assert server.connections == 2
+
+
+async def test_one_that_was_idle_for_long_is_not_used() -> None:
+    server = Server([OK], [OK])
+    async with serving(server, keep=0.01) as exchange:
+        for _ in range(2):
+            assert await exchange.post("/points", b"", 10) == (200, b"{}")
+            await asyncio.sleep(0.02)
+    assert server.connections == 2
+
+
+async def test_the_server_ends_it_with_its_reply() -> None:
+    closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+    server = Server([closing], [OK])
+    async with serving(server) as exchange:
+        for _ in range(2):
+            assert await exchange.post("/points", b"", 10) == (200, b"{}")
+    assert server.connections == 2
+
+
+async def test_a_late_reply_is_nobodys() -> None:
+    server = Server([OK[:5], *[b""] * 20, OK[5:]], [OK])
+    async with serving(server) as exchange:
+        with pytest.raises(asyncio.TimeoutError):
+            await exchange.post("/points", b"", 0.1)
+        assert await exchange.post("/points", b"", 10) == (200, b"{}")
+    assert server.connections == 2
+
+
+async def test_who_no_longer_waits_leaves_no_reply_behind() -> None:
+    server = Server([OK[:5], *[b""] * 5, OK[5:]], [OK])
+    async with serving(server) as exchange:
+        waiting = asyncio.create_task(exchange.post("/points", b"", 10))
+        await server.asked.wait()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert await exchange.post("/points", b"", 10) == (200, b"{}")
+    assert server.connections == 2
+
+
+async def test_a_server_that_is_away_or_ends_in_the_middle() -> None:
+    server = Server([OK[:-1]])
+    server.hang_up = True
+    async with serving(server) as exchange:
+        with pytest.raises(OSError, match="ended early"):
+            await exchange.post("/points", b"", 10)
+    with pytest.raises(ConnectionRefusedError):
+        await exchange.post("/points", b"", 10)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n\r\n{}",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        OK + b"more",
+        b"SSH-2.0\r\n\r\n",
+        b"x" * 20_000,
+    ],
+)
+async def test_what_is_left_to_others(reply: bytes) -> None:
+    async with serving(Server([reply])) as exchange:
+        with pytest.raises(NotPlainError):
+            await exchange.post("/points", b"", 10)
