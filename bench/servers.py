@@ -92,6 +92,26 @@ class Proxy:
         return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def set_apart(worker: int) -> None:
+    """Give a process a core of its own, and this one and its children the others.
+
+    So that what is measured is what a worker does, not who shares a core with whom by chance.
+    """
+    first, *others = sorted(os.sched_getaffinity(0))
+    if others:
+        for pid in (os.getpid(), *descendants(os.getpid())):
+            os.sched_setaffinity(pid, others)
+        os.sched_setaffinity(worker, {first})
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """List the processes that a process started, and theirs."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (thread / "children").read_text().split()):
+            yield child
+            yield from descendants(child)
+
+
 @contextmanager
 def proxy(upstream: str, qdrant: str = "", **settings: object) -> Iterator[Proxy]:
     """Run a proxy of one worker; settings are EMBEDRACK_ variables in lower case."""

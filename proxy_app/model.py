@@ -205,7 +205,7 @@ class Model:
         )
         if reply.status != 200:
             raise reply.error()
-        [vector] = vectors.cut(reply.body, 1, 0)
+        [vector] = await vectors.cut(reply.body, 1, 0)
         dimension = vectors.dimension_of(vector)
         if self._settings.dimension not in (0, dimension):
             raise EmbedError(

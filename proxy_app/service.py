@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import msgspec
@@ -35,7 +35,8 @@ from proxy_app.writes import Writes
 
 #: A request is spread over all instances, but not into batches smaller than this.
 SMALLEST_SHARE = 8
-#: Inputs of a request that are prepared before others get their turn: about a millisecond's work.
+#: Inputs of a request that are prepared before others get their turn, about a millisecond's work,
+#: and that are looked up in the store together.
 TURN = 256
 
 
@@ -62,6 +63,9 @@ class Trip:
     count_tokens: bool = False
     control: Control = USUAL
     patience: Patience | None = None  # once it is in line for the upstream
+    # Its parts ask the store one after the other, until that fails: it waits for a slow one once.
+    at_store: asyncio.Lock = field(default_factory=asyncio.Lock)
+    store_helps: bool = True
     l2_seconds: float = 0.0
     upstream_seconds: float = 0.0
 
@@ -159,9 +163,11 @@ class Service:
         self, items: list[Item], options: Options, control: Control, identity: Identity
     ) -> Answer:
         params = effective(options, identity)
-        keys = self._keys(items, params, identity)
-        if len(keys) > TURN:
-            await asyncio.sleep(0)
+        keys: list[bytes] = []
+        for start in range(0, len(items), TURN):
+            if start:
+                await asyncio.sleep(0)
+            keys += self._keys(items[start : start + TURN], params, identity)
         cached: list[Entry | None]
         cached = [None] * len(keys) if control.no_cache else [self.memory.get(key) for key in keys]
         if None not in cached:
@@ -233,18 +239,28 @@ class Service:
         """Land a flight for every key, our own or somebody's; raises the first one's error."""
         landed: dict[bytes, Flight] = {}
         while missing:
-            mark = trip.control.mark
-            boarded = [self.flights.board(key, item, trip, mark) for key, item in missing.items()]
+            boarded: list[Flight] = []
             try:
-                own = [flight for flight in boarded if flight.owner is trip and not flight.crew]
-                if own:
-                    self.flights.launch(own, self._look_up)
+                inputs = list(missing.items())
+                for start in range(0, len(inputs), TURN):
+                    if start:
+                        await asyncio.sleep(0)
+                    boarded += self._board(trip, inputs[start : start + TURN])
                 refused = await self._wait(boarded, trip)
             finally:
                 self.flights.leave(boarded)
             landed.update((f.key, f) for f in boarded if f.key not in refused)
             missing = {key: item for key, item in missing.items() if key in refused}
         return landed
+
+    def _board(self, trip: Trip, inputs: list[tuple[bytes, Item]]) -> list[Flight]:
+        """Join or launch a flight for each key."""
+        mark = trip.control.mark
+        boarded = [self.flights.board(key, item, trip, mark) for key, item in inputs]
+        own = [flight for flight in boarded if flight.owner is trip and not flight.crew]
+        if own:
+            self.flights.launch(own, self._look_up)
+        return boarded
 
     async def _wait(self, boarded: list[Flight], trip: Trip) -> set[bytes]:
         """Wait for all flights; returns the keys refused for others, raises what concerns us.
@@ -263,10 +279,8 @@ class Service:
         trip = flights[0].owner
         assert isinstance(trip, Trip)
         if self._store is not None and not trip.params.dimensions and not trip.control.no_cache:
-            started = time.perf_counter()
-            found = await self._store.fetch(trip.identity, [f.key for f in flights])
-            trip.l2_seconds = time.perf_counter() - started
-            STAGE_SECONDS["l2"].observe(trip.l2_seconds)
+            async with trip.at_store:
+                found = await self._fetch(self._store, trip, flights) if trip.store_helps else {}
             for flight in flights:
                 if (entry := found.get(flight.key)) is not None:
                     flight.hit = True
@@ -281,24 +295,28 @@ class Service:
                 else:
                     self.flights.drop(flight)
         if left:
-            await self._send(left, trip)
-
-    async def _send(self, flights: list[Flight], trip: Trip) -> None:
-        """Split flights into batches for all instances, each with a crew of its own."""
-        self._permits.refuse_overload()
-        trip.patience = Patience(self._queue_timeout)
-        most = min(self._share(len(flights), trip.identity.max_batch), self._permits.total)
-        for start in range(0, len(flights), TURN):
-            if start:
-                await asyncio.sleep(0)
-            self._send_some(flights[start : start + TURN], trip, most)
+            self._send(left, trip)
 
     def _share(self, count: int, most: int) -> int:
         """Return the size of batches: small ones only for instances that have nothing to do."""
         busy = math.ceil((self._permits.in_flight + self._permits.queued) / most)
         return share(count, max(1, self._instances.count - busy), most)
 
-    def _send_some(self, flights: list[Flight], trip: Trip, most: int) -> None:
+    async def _fetch(self, store: Store, trip: Trip, flights: list[Flight]) -> dict[bytes, Entry]:
+        started = time.perf_counter()
+        keys = [flight.key for flight in flights]
+        found, trip.store_helps = await store.fetch(trip.identity, keys)
+        seconds = time.perf_counter() - started
+        trip.l2_seconds += seconds
+        STAGE_SECONDS["l2"].observe(seconds)
+        return found
+
+    def _send(self, flights: list[Flight], trip: Trip) -> None:
+        """Split flights into batches for all instances, each with a crew of its own."""
+        if trip.patience is None:  # else a part of the request is in line already
+            self._permits.refuse_overload()
+            trip.patience = Patience(self._queue_timeout)
+        most = min(self._share(len(flights), trip.identity.max_batch), self._permits.total)
         by_key = {flight.key: flight for flight in flights}
         loads = [Load(f.key, f.item, encode(f.item)) for f in flights]
         # What only counts when it comes alone goes alone, where its tokens are wanted.

@@ -30,9 +30,8 @@ from proxy_app.settings import Settings
 
 log = logging.getLogger("embedrack")
 
-#: Points in one look-up, and how many look-ups of a request run side by side.
+#: Points in one look-up.
 LOOKUP_POINTS = 64
-LOOKUPS = 4
 #: Failures in a row after which look-ups pause, and for how many seconds; one that fails after a
 #: pause starts the next.
 PATIENCE = 3
@@ -111,28 +110,23 @@ class Store:
         """Tell whether the model's collection is known to exist and to be exact."""
         return self.collection(identity) in self._prepared
 
-    async def fetch(self, identity: Identity, keys: list[bytes]) -> dict[bytes, Entry]:
-        """Look up keys; what is absent, late or wrong is missing from the result.
+    async def fetch(self, identity: Identity, keys: list[bytes]) -> tuple[dict[bytes, Entry], bool]:
+        """Look up keys, within the budget; what is absent, late or wrong is missing from the result.
 
-        Each look-up has the budget for itself, and the first that fails is the request's last: a
-        request waits for a slow Qdrant once.
+        Also tells whether every look-up was answered, so that it makes sense to ask for more.
         """
+        if not self.is_prepared(identity) or not self._may_look_up():
+            STORE_ERRORS["skipped"].inc()
+            return {}, False
+        if len(keys) <= LOOKUP_POINTS:  # the usual case, without tasks of its own
+            reply = await self._look_up(identity, keys)
+            return reply or {}, reply is not None
+        parts = [keys[i : i + LOOKUP_POINTS] for i in range(0, len(keys), LOOKUP_POINTS)]
+        replies = await asyncio.gather(*(self._look_up(identity, part) for part in parts))
         found: dict[bytes, Entry] = {}
-        step = LOOKUP_POINTS * LOOKUPS
-        for start in range(0, len(keys), step):
-            if not self.is_prepared(identity) or not self._may_look_up():
-                STORE_ERRORS["skipped"].inc()
-                break
-            if len(keys) <= LOOKUP_POINTS:  # the usual case, without tasks of its own
-                return await self._look_up(identity, keys) or {}
-            several = keys[start : start + step]
-            parts = [several[i : i + LOOKUP_POINTS] for i in range(0, len(several), LOOKUP_POINTS)]
-            replies = await asyncio.gather(*(self._look_up(identity, part) for part in parts))
-            for reply in replies:
-                found.update(reply or {})
-            if None in replies:
-                break
-        return found
+        for reply in replies:
+            found.update(reply or {})
+        return found, None not in replies
 
     def _may_look_up(self) -> bool:
         """Tell whether there is no pause; after one, the first who asks tries for all."""
@@ -262,7 +256,9 @@ class Store:
             return None
         self._failures = 0
         found = {}
-        for point in points:
+        for index, point in enumerate(points):
+            if index % vectors.TURN == vectors.TURN - 1:
+                await asyncio.sleep(0)
             key = by_id.get(point.id)
             vector = vectors.compact(bytes(point.vector))
             if key is not None and vectors.is_vector(vector, identity.dimension):

@@ -314,7 +314,7 @@ class Upstream:
         if reply.status != 200:
             raise reply.error()
         outcomes: list[bytes | EmbedError] = []
-        outcomes += vectors.cut(reply.body, len(batch), dimension)
+        outcomes += await vectors.cut(reply.body, len(batch), dimension)
         return Result(outcomes, reply.headers)
 
     async def _forward(
