@@ -111,7 +111,7 @@ class Store:
         return self.collection(identity) in self._prepared
 
     async def fetch(self, identity: Identity, keys: list[bytes]) -> tuple[dict[bytes, Entry], bool]:
-        """Look up keys, within the budget; what is absent, late or wrong is missing from the result.
+        """Look up keys within the budget; what is absent, late or wrong is missing from the result.
 
         Also tells whether every look-up was answered, so that it makes sense to ask for more.
         """
