@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,28 @@ def fetch(url: str, body: object = None) -> tuple[dict[str, str], bytes]:
 
 def until(url: str, holds: Any, what: str) -> None:
     """Wait until a URL's JSON is as wanted."""
-    for _ in range(300):
+
+    def answers() -> bool:
         try:
-            if holds(orjson.loads(fetch(url)[1])):
-                return
+            return bool(holds(orjson.loads(fetch(url)[1])))
         except (OSError, ValueError):
-            pass  # not up yet: asked again below
+            return False  # not up yet: asked again
+
+    until_true(answers, what)
+
+
+def until_true(holds: Callable[[], bool], what: str) -> None:
+    """Wait until something holds."""
+    for _ in range(300):
+        if holds():
+            return
         time.sleep(0.1)
     raise SystemExit(f"bench: {what} did not become ready")
+
+
+def children_of(pid: int) -> list[int]:
+    """Return a process's children."""
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @contextmanager
@@ -72,14 +86,23 @@ def instances(count: int = 1, delay: float = 0.0) -> Iterator[list[str]]:
         yield first_line(process).split()
 
 
+def resident(pid: int) -> int:
+    """Return a process's resident memory in bytes."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 class Proxy:
-    """A running proxy of one worker."""
+    """A running proxy, of one worker unless told otherwise."""
 
     def __init__(self, url: str, master: int) -> None:
         self.url = url
-        # gunicorn's only worker: its one child that serves.
-        children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
-        self.worker = int(children[0])
+        self._master = master
+        self.worker = self.workers()[0]
+
+    def workers(self) -> list[int]:
+        """Return the processes that serve now: gunicorn's children."""
+        return children_of(self._master)
 
     def cpu(self) -> float:
         """Return the worker's CPU seconds so far, user and system, by the kernel's accounting."""
@@ -88,8 +111,7 @@ class Proxy:
 
     def resident(self) -> int:
         """Return the worker's resident memory in bytes."""
-        pages = int(Path(f"/proc/{self.worker}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return resident(self.worker)
 
 
 def set_apart(worker: int) -> None:
@@ -114,7 +136,7 @@ def descendants(pid: int) -> Iterator[int]:
 
 @contextmanager
 def proxy(upstream: str, qdrant: str = "", **settings: object) -> Iterator[Proxy]:
-    """Run a proxy of one worker; settings are EMBEDRACK_ variables in lower case."""
+    """Run a proxy of one worker, or ``workers``; settings are EMBEDRACK_ in lower case."""
     port = free_port()
     given: dict[str, object] = {"bind": "127.0.0.1", "port": port, "workers": 1}
     given |= {"log_level": "warning", "store_timeout": 5, "qdrant_url": qdrant}
@@ -124,6 +146,8 @@ def proxy(upstream: str, qdrant: str = "", **settings: object) -> Iterator[Proxy
     with started("proxy_app", "serve", **environment) as process:
         wanted = "ok" if qdrant else "none: L1 alone"
         until(url + "/readyz", lambda told: told["store"] == wanted, "the proxy")
+        # gunicorn starts its workers one by one; the first answers before the last is there.
+        until_true(lambda: len(children_of(process.pid)) == given["workers"], "the workers")
         yield Proxy(url, process.pid)
 
 

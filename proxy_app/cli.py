@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from proxy_app import __version__, admin_commands, client, gc_command, tls, warm_command, watch
+from proxy_app.load_test import command as load_test
 from proxy_app.settings import PREFIX, Settings, SettingsError
 
 #: Flags of ``serve`` and the settings that they stand for.
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     admin_commands.add(verbs)
     gc_command.add(verbs)
     warm_command.add(verbs)
+    load_test.add(verbs)
 
     migrate = verbs.add_parser("migrate-env", help="turn the ancestor's .env into variables")
     migrate.add_argument("file", type=Path, metavar="ENV_FILE")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import ssl
 import urllib.error
 import urllib.request
@@ -61,6 +62,12 @@ def trust(url: str) -> ssl.SSLContext | None:
         context.verify_mode = ssl.CERT_NONE
         return context
     return None
+
+
+def hits_and_misses(header: str) -> tuple[int, int]:
+    """Read both numbers from an ``X-Cache`` header; zeros where it does not tell."""
+    found = re.search(r"hits=(\d+); misses=(\d+)", header)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def default_url() -> str:

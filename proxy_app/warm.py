@@ -123,7 +123,7 @@ class Warmer:
                 async with self._session.post(self._url, json=body) as reply:
                     if reply.status == 200:
                         await reply.read()
-                        return hits_of(reply.headers.get("X-Cache", ""))
+                        return client.hits_and_misses(reply.headers.get("X-Cache", ""))[0]
                     told = f"{self._url} answered {reply.status}: {(await reply.text())[:300]}"
                     if reply.status == 401:
                         told = f"{self._url} answered 401: the key is wrong or missing (--key)"
@@ -135,15 +135,6 @@ class Warmer:
             if time.monotonic() + pause > deadline:
                 raise WarmError(f"{batch}: {told} (tried for {self._patience:.0f} s: --patience)")
             await asyncio.sleep(pause)
-
-
-def hits_of(header: str) -> int:
-    """Read the number of hits from an X-Cache header; 0 where it does not tell."""
-    for part in header.split(";"):
-        name, _, value = part.strip().partition("=")
-        if name == "hits" and value.isdigit():
-            return int(value)
-    return 0
 
 
 def seconds_of(header: str) -> float:

@@ -20,10 +20,11 @@ ROOT = Path(__file__).parents[2]
 def build_wheel(folder: Path) -> Path:
     """Build the wheel out of a copy of what git tracks, so that the checkout stays clean."""
     source = folder / "source"
-    (source / "proxy_app").mkdir(parents=True)
     for pattern in ("*.py", "*.html", "py.typed"):
-        for file in (ROOT / "proxy_app").glob(pattern):
-            (source / "proxy_app" / file.name).write_bytes(file.read_bytes())
+        for file in (ROOT / "proxy_app").rglob(pattern):
+            copy = source / file.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(file.read_bytes())
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         (source / name).write_bytes((ROOT / name).read_bytes())
     options = ["--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", str(folder)]
