@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,15 +49,20 @@ class Plan:
         Poisson: the gaps are exponential, as those of many clients that know nothing of each other
         are. Constant: all gaps are alike.
         """
-        rng = random.Random(self.seed)
-        at = -self.warm_up
         counted = 0
-        while True:
-            at += rng.expovariate(self.rate) if self.arrivals == "poisson" else 1 / self.rate
-            counted += at >= 0
-            if self.is_over(at, counted - 1):
+        for at in self._poisson() if self.arrivals == "poisson" else self._constant():
+            if self.is_over(at, counted):
                 return
+            counted += at >= 0
             yield at
+
+    def _poisson(self) -> Iterator[float]:
+        rng = random.Random(self.seed)
+        gaps = (rng.expovariate(self.rate) for _ in itertools.count())
+        return itertools.accumulate(gaps, initial=-self.warm_up)
+
+    def _constant(self) -> Iterator[float]:
+        return (number / self.rate - self.warm_up for number in itertools.count())
 
     def is_over(self, at: float, counted: int) -> bool:
         """Tell whether nothing starts any more at a time, with so many counted before."""

@@ -73,6 +73,11 @@ async def test_the_endpoint_speaks_tls(certificate: tuple[Path, Path], tei: Stan
             )
             output, _ = await asyncio.wait_for(embedding.communicate(), 60)
             assert output.startswith(b"dimension 8 ")
+            loading = await asyncio.create_subprocess_exec(
+                *(*command, "load-test", "-r", "5"), env=environment, stdout=asyncio.subprocess.PIPE
+            )
+            output, _ = await asyncio.wait_for(loading.communicate(), 60)
+            assert b"100.00%: 5 good" in output
         finally:
             process.terminate()
             await asyncio.wait_for(process.wait(), 40)
