@@ -1,6 +1,6 @@
 """What each fault does to a running load: ``python -m bench.faults`` writes ``results/faults.md``.
 
-An open loop of 100 requests a second runs for nine seconds over a proxy of two workers; from the
+An open loop of 100 requests a second runs for eight seconds over a proxy of two workers; from the
 second to the fifth something is wrong. Stand-ins for TEI and Qdrant live in this process, so the
 times are not the proxy's best; what matters is who gets an error, and when it is over.
 """
@@ -37,7 +37,7 @@ from tests.stand_ins.tei import StandInTei, vector_of
 RESULTS = Path(__file__).parent / "results"
 RATE = 100.0
 #: Seconds into the run at which the fault begins and ends, and at which the run does.
-BEGIN, END, LAST = 2.0, 5.0, 9.0
+BEGIN, END, LAST = 2.0, 5.0, 8.0
 #: Seconds from which on a request counts as not yet recovered.
 SLOW = 0.25
 #: So that what hangs or waits shows within the run.

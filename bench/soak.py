@@ -85,6 +85,7 @@ class Loads:
             seed=2,
         )
         away = Mix(texts, sizes=(range(1, 65),), new=1.0, seed=3)
+        self.seconds = seconds
         self.main, self.openai, self.away = Tally(), Tally(), Tally()
         plan = Plan(url + "/embed", seconds=seconds, rate=rate, concurrency=200)
         beside = Plan(url + "/v1/embeddings", seconds=seconds, rate=rate / 4, concurrency=200)
@@ -165,7 +166,7 @@ def verdict(samples: list[Sample], grown: list[float], loads: Loads) -> str:
     ]
     return "\n".join(
         [
-            f"`python -m bench.soak`: {samples[-1].at / 60:.1f} minutes, two workers, "
+            f"`python -m bench.soak`: {loads.seconds / 60:g} minutes, two workers, "
             f"{MEMORY} MiB of L1, {os.cpu_count()} cores, Python {platform.python_version()}.",
             "",
             f"Memory {word}: from the second quarter of the run to the last the workers changed "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 from proxy_app import __version__
+from proxy_app.load_test.command import fill
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,6 +22,16 @@ def test_every_setting_is_documented_as_it_is() -> None:
         check=True,
     )
     assert f"```\n{done.stdout}```" in (ROOT / "docs/proxy.md").read_text()
+
+
+def test_every_option_of_the_load_test_is_documented() -> None:
+    parser = argparse.ArgumentParser()
+    fill(parser)
+    docs = (ROOT / "docs/load_test.md").read_text()
+    names = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", parser.format_help())) - {"-h", "--help"}
+    assert len(names) > 20
+    for name in names:
+        assert f"`{name}`" in docs, name
 
 
 def test_every_route_is_documented() -> None:
