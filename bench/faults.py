@@ -390,11 +390,11 @@ def recovery(outcomes: list[Outcome]) -> str:
 HEAD = """\
 `python -m bench.faults`: {machine}. For each fault an open loop of {rate:.0f} requests a second
 (Zipf over 2,000 texts, one in ten new; half of the requests have up to 16 texts) runs {last:.0f} s
-over two workers; something is wrong from {begin:.0f} s to {end:.0f} s. Requests and errors are of
-those three seconds, the 99th percentiles of good requests from before, in and after them. Recovery:
-how long after the fault's end a request was sent that still failed or took more than {slow:.0f} ms.
-Settings: {settings}. Generator and stand-ins are one process on the same machine; the row "nothing"
-shows what that does.
+over two workers; something is wrong from second {begin:.0f} to {end:.0f}. Requests and errors are
+of those three seconds, the 99th percentiles of good requests from before, in and after them.
+Recovery: how long after the fault's end a request was sent that still failed or took more than
+{slow:.0f} ms. Generator and stand-ins are one process on the same machine; the row "nothing" shows
+what that does. Settings: {settings}.
 
 | fault | requests | errors | p99 before (ms) | during | after | recovery |
 |---|---|---|---|---|---|---|

@@ -168,7 +168,10 @@ def run(options: argparse.Namespace) -> int:
         return 1
     if stopped_by:
         return 128 + stopped_by
-    return 0 if told["requests"] else 1
+    if not told["requests"]:
+        print("embedrack: no request was due in that time", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _plan(options: argparse.Namespace) -> Plan:

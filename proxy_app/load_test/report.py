@@ -12,6 +12,8 @@ from proxy_app.load_test.tally import Tally, histogram, percentile
 PERCENTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9}
 #: Share of a core from which on the load generator itself may be what is measured.
 _BUSY = 0.9
+#: Milliseconds from which on it is said how late requests were sent.
+_LATE = 1.0
 _WIDTH = 40
 
 
@@ -113,10 +115,17 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("hit rate", f"{told['hit_rate']:.1%}: {hits}"))
     rows += _latency(told)
     rows += _failures(told)
-    if told["generator"]["busy"] > _BUSY:
-        busy = f"{told['generator']['busy']:.0%} of a core: the load test itself may be the limit"
-        rows.append(("generator", busy))
-    return rows
+    return rows + _generator(told["generator"])
+
+
+def _generator(told: dict[str, float]) -> list[tuple[str, str]]:
+    rows = []
+    if told["busy"] > _BUSY:
+        rows.append(f"{told['busy']:.0%} of a core: the load test itself may be the limit")
+    if told["late_p99_ms"] > _LATE:
+        late = shortly(told["late_p99_ms"])
+        rows.append(f"99 % were sent within {late} ms of when they were due: part of the latency")
+    return [("generator", text) for text in rows]
 
 
 def _counts(counts: dict[str, int]) -> str:
