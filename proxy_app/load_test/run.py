@@ -58,8 +58,6 @@ class Run:
 
     async def go(self) -> None:
         """Send all requests and wait for their ends."""
-        cpu, began = time.process_time(), time.perf_counter()
-        self._began = began + self._plan.warm_up
         connector = aiohttp.TCPConnector(
             limit=self._plan.concurrency, ssl=client.trust(self._plan.url) or True
         )
@@ -67,13 +65,15 @@ class Run:
         async with aiohttp.ClientSession(
             connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
         ) as self._session:
+            cpu, began = time.process_time(), time.perf_counter()
+            self._began = began + self._plan.warm_up
             self._work = asyncio.create_task(self._open() if self._plan.is_open else self._closed())
             try:
                 await self._work
             except asyncio.CancelledError:
                 if not self._stopped:
                     raise
-        self.busy = (time.process_time() - cpu) / (time.perf_counter() - began)
+            self.busy = (time.process_time() - cpu) / (time.perf_counter() - began)
 
     def stop(self) -> None:
         """Send nothing more, and wait for nothing."""

@@ -160,7 +160,7 @@ async def test_what_is_due_beyond_the_bound_is_not_sent_and_fails() -> None:
 async def test_the_warm_up_is_in_no_figure() -> None:
     endpoint = Endpoint("500", "500")
     async with listening(endpoint.app()) as url:
-        done = await load_test(url, "-r", "20", "-c", "2", "--warm-up", "0.3", "--json", "-")
+        done = await load_test(url, "-r", "20", "-c", "2", "--warm-up", "1", "--json", "-")
     assert done.status == 0
     told = done.told
     assert (told["requests"], told["failed"], told["warm_up"]["failed"]) == (20, 0, 2)
