@@ -351,7 +351,8 @@ async def suffer(bed: Bed, fault: Fault) -> list[Outcome]:
     )
     run = Run(plan, mix.bodies(), outcomes.append)
     running = asyncio.create_task(run.go())
-    await asyncio.sleep(BEGIN)
+    await asyncio.sleep(BEGIN / 2)  # by then it has a clock
+    await asyncio.sleep(BEGIN - run.now)
     async with fault(bed):
         await asyncio.sleep(max(0.0, END - run.now))
     await running
