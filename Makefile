@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Every recipe is plain POSIX sh. Variables given to make reach the
 # programs by the environment, which is make's own doing, so that no shell reads what they hold.
-.PHONY: help run test check bench load-test clean lock scenarios up shell down docs
+.PHONY: help run test check bench bench-peers load-test clean lock scenarios up shell down docs
 
 PYTHON ?= python3
 
@@ -15,6 +15,7 @@ help:
 	@echo 'make test    everything: make check, then the scenarios where the machine can'
 	@echo 'make check   lint, format, types and tests, without real systemd hosts'
 	@echo 'make bench   figures of speed, side by side with nginx and the balancer (PARTS=hits cpu)'
+	@echo "make bench-peers  the same requests to LiteLLM's proxy and to ours, side by side"
 	@echo 'make load-test  put a load on an endpoint (ARGS="http://127.0.0.1:8080 -r 1000"; ARGS=-h)'
 	@echo 'make clean   drop the cache that make run keeps (DATA_DIR= as there)'
 	@echo 'make scenarios  the deployment on real systemd hosts (root; OS=trixie, ONLY=rescale)'
@@ -45,6 +46,11 @@ bench:
 load-test:
 	@$(PYTHON) scripts/bootstrap.py run
 	@exec .venv/bin/embedrack load-test $(ARGS)
+
+bench-peers:
+	@$(PYTHON) scripts/bootstrap.py test
+	@$(PYTHON) scripts/bootstrap.py peers
+	@exec .venv/bin/python -m bench.peers
 
 clean:
 	@$(PYTHON) scripts/bootstrap.py

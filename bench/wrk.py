@@ -23,7 +23,7 @@ class Run:
 
 def run(url: str, bodies: list[bytes] | None = None, seconds: float = 2) -> Run:
     """Post the bodies in turn, or get the URL, for some seconds; any error ends the benchmark."""
-    command = ["wrk", f"-c{CONNECTIONS}", "-t1", f"-d{seconds:g}s", "--latency"]
+    command = ["wrk", f"-c{CONNECTIONS}", "-t1", f"-d{seconds:g}s", "--latency", "--timeout", "30s"]
     with tempfile.TemporaryDirectory() as folder:
         if bodies is not None:
             # Lua reads what is in the files, so that no text needs quoting.
@@ -50,7 +50,9 @@ wrk.headers["Content-Type"] = "application/json"
 local ready, turn = {}, 0
 function init()
   for number = 0, %(last)d do
-    ready[number] = wrk.format(nil, nil, nil, io.open("%(folder)s/" .. number):read("*a"))
+    local file = io.open("%(folder)s/" .. number)  -- closed, since wrk takes few descriptors
+    ready[number] = wrk.format(nil, nil, nil, file:read("*a"))
+    file:close()
   end
 end
 function request()

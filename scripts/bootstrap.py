@@ -1,4 +1,4 @@
-"""Makes `.venv` with the packages of a lock: `python3 scripts/bootstrap.py [run|test|clients]`.
+"""Makes an environment from a lock: `python3 scripts/bootstrap.py [run|test|clients|peers]`.
 
 Without a lock's name it only checks the Python. This file stays readable by any old Python, so
 that it can say which one is needed; the work is in `environment.py` beside it.

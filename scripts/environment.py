@@ -19,8 +19,13 @@ from installer import Installer
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-# Other people's clients want versions of their own, so that they live apart.
-VENVS = {"run": VENV, "test": VENV, "clients": ROOT / ".venv-clients"}
+# Other people's clients and servers want versions of their own, so that they live apart.
+VENVS = {
+    "run": VENV,
+    "test": VENV,
+    "clients": ROOT / ".venv-clients",
+    "peers": ROOT / ".venv-peers",
+}
 
 # Started from the checkout's own folder, so that a moved checkout needs no new paths in it.
 CONSOLE_SCRIPT = """\

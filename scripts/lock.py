@@ -32,6 +32,7 @@ def main(upgrade: list[str]) -> int:
     every = own + extras["run"] + extras["test"]
     resolve("test", every, "--constraints", "locks/run.txt", *upgrade)
     resolve("clients", extras["clients"], *upgrade)
+    resolve("peers", extras["peers"], *upgrade)
     resolve("deploy", extras["deploy"], *upgrade)
     # What the hosts install: the proxy with its collector, and what fetches models.
     resolve("proxy", own + extras["collector"], "--constraints", "locks/test.txt", *upgrade)

@@ -1,0 +1,1 @@
+"""What other caching proxies make of the same requests: ``python -m bench.peers``."""
