@@ -1,26 +1,31 @@
-"""Stand-ins for TEI instances that cost next to nothing: one ready vector, one batch at a time.
+"""Stand-ins for TEI instances that cost next to nothing: ready vectors, one batch at a time.
 
 ``python -m bench.instance --count 4 --delay 0.02`` listens on as many ports and prints their URLs;
-``GET /calls`` tells how many batches all of them were sent.
+``GET /calls`` tells how many batches all of them were sent. With ``--vectors 500`` the vectors are
+normalised random numbers, in turn, which are as long as a real model's when they are printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 
+import numpy as np
 import orjson
 from aiohttp import web
 
+from local_stack.embedder.wire import json_floats
 from tests.stand_ins.tei import StandInTei, vector_of
 
 
 class Instances:
     """All of them, in one process; ``delay`` is the seconds that a batch takes."""
 
-    def __init__(self, delay: float, dimension: int) -> None:
+    def __init__(self, delay: float, dimension: int, vectors: int = 0) -> None:
         self._delay = delay
-        self._vector = vector_of("bench", dimension, odd=0)
+        ready = random_vectors(vectors, dimension) or [vector_of("bench", dimension, odd=0)]
+        self._vectors = itertools.cycle(ready)
         self._info = orjson.dumps(StandInTei(dimension).info)
         self.calls = 0
 
@@ -35,7 +40,7 @@ class Instances:
             if self._delay:
                 async with turn:
                     await asyncio.sleep(self._delay)
-            return reply(b"[" + b",".join([self._vector] * count) + b"]")
+            return reply(b"[" + b",".join(itertools.islice(self._vectors, count)) + b"]")
 
         async def tokenize(request: web.Request) -> web.Response:
             count = len(orjson.loads(await request.read())["inputs"])
@@ -59,6 +64,13 @@ class Instances:
         return app
 
 
+def random_vectors(count: int, dimension: int) -> list[bytes]:
+    """Return the raw JSON of normalised vectors of normally distributed numbers, as TEI prints."""
+    numbers = np.random.default_rng(1).normal(size=(count, dimension))
+    numbers /= np.linalg.norm(numbers, axis=1, keepdims=True)
+    return [json_floats(row) for row in numbers.astype(np.float32)]
+
+
 def reply(body: bytes) -> web.Response:
     """Answer with JSON."""
     return web.Response(body=body, content_type="application/json")
@@ -70,8 +82,9 @@ async def main() -> None:
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--dimension", type=int, default=1024)
+    parser.add_argument("--vectors", type=int, default=0)
     options = parser.parse_args()
-    instances = Instances(options.delay, options.dimension)
+    instances = Instances(options.delay, options.dimension, options.vectors)
     urls = []
     for _ in range(options.count):
         runner = web.AppRunner(instances.app(), access_log=None, keepalive_timeout=600)

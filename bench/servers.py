@@ -135,15 +135,20 @@ def descendants(pid: int) -> Iterator[int]:
 
 
 @contextmanager
-def proxy(upstream: str, qdrant: str = "", **settings: object) -> Iterator[Proxy]:
-    """Run a proxy of one worker, or ``workers``; settings are EMBEDRACK_ in lower case."""
+def proxy(
+    upstream: str, qdrant: str = "", program: tuple[str, ...] = ("proxy_app",), **settings: object
+) -> Iterator[Proxy]:
+    """Run a proxy of one worker, or ``workers``; settings are EMBEDRACK_ in lower case.
+
+    ``program`` is the module that serves, and what stands before ``serve`` on its command line.
+    """
     port = free_port()
     given: dict[str, object] = {"bind": "127.0.0.1", "port": port, "workers": 1}
     given |= {"log_level": "warning", "store_timeout": 5, "qdrant_url": qdrant}
     given |= {"upstream_url": upstream} | settings
     environment = {f"EMBEDRACK_{name.upper()}": str(value) for name, value in given.items()}
     url = f"http://127.0.0.1:{port}"
-    with started("proxy_app", "serve", **environment) as process:
+    with started(*program, "serve", **environment) as process:
         wanted = "ok" if qdrant else "none: L1 alone"
         until(url + "/readyz", lambda told: told["store"] == wanted, "the proxy")
         # gunicorn starts its workers one by one; the first answers before the last is there.
