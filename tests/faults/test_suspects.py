@@ -142,7 +142,7 @@ async def test_the_mates_of_a_deadly_text_are_not_convicted(
 
 
 async def test_a_process_that_really_dies_is_restarted_twice() -> None:
-    """One instance that aborts, as TEI does, and that somebody starts again at once."""
+    """One instance that aborts, as TEI does, and that somebody starts again soon."""
     port = free_port()
     starts = 0
 
@@ -160,6 +160,8 @@ async def test_a_process_that_really_dies_is_restarted_twice() -> None:
                 if child.returncode is None:
                     child.terminate()
                     await child.wait()
+            # What other workers had sent to the one that died must not reach the next one.
+            await asyncio.sleep(0.5)
 
     supervisor = asyncio.create_task(keep_running())
     try:
