@@ -22,13 +22,7 @@ def add(verbs: Any) -> None:
     what.add_argument("--text", help="one text, as /embed takes it; see --set")
     what.add_argument("--namespace", metavar="COLLECTION", help="one that `stats` lists")
     what.add_argument("--all", action="store_true", help="everything of this deployment")
-    purge.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=JSON",
-        help="a field that the text was embedded with, such as normalize=false",
-    )
+    client.add_fields(purge, "a field that the text was embedded with, such as normalize=false")
     purge.set_defaults(run=_purge)
     for verb in (stats, purge):
         verb.add_argument("--url", default=client.default_url(), help="default: %(default)s")
@@ -66,7 +60,7 @@ def _purge(options: argparse.Namespace) -> int:
     if options.namespace is not None:
         body = {"namespace": options.namespace}
     elif options.text is not None:
-        body = {"inputs": [options.text]} | client.fields(options.set, "--set")
+        body = {"inputs": [options.text]} | client.fields(options.set)
     told, _ = client.call(options.url.rstrip("/") + "/admin/purge", body, _key(options))
     if "texts" in told:
         print(f"purged: {_count(told['texts'], 'text')}")

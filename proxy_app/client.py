@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -36,8 +37,13 @@ def call(
         raise CallError(f"{url} does not answer: {reason}; is it --url's?") from None
 
 
-def fields(given: list[str], option: str) -> dict[str, object]:
-    """Read ``NAME=JSON`` as fields of a request. Raises CallError, naming the option."""
+def add_fields(parser: argparse._ActionsContainer, meaning: str) -> None:
+    """Add the option ``--set``, to be read by ``fields``."""
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help=meaning)
+
+
+def fields(given: list[str]) -> dict[str, object]:
+    """Read each ``--set NAME=JSON`` as a field of a request. Raises CallError."""
     found = {}
     for one in given:
         name, _, value = one.partition("=")
@@ -45,8 +51,7 @@ def fields(given: list[str], option: str) -> dict[str, object]:
             found[name] = json.loads(value)
         except ValueError:
             raise CallError(
-                f"{option} {name}: JSON is wanted, such as normalize=false or "
-                "prompt_name='\"query\"'"
+                f"--set {name}: JSON is wanted, such as normalize=false or prompt_name='\"query\"'"
             ) from None
     return found
 
@@ -86,7 +91,7 @@ def admin_key() -> str:
 
 def _told(error: urllib.error.HTTPError) -> str:
     text = error.read(2000).decode("utf-8", "replace")
-    if error.code == 401 and not text:
+    if error.code == 401:
         return "the key is wrong or missing: --key, or EMBEDRACK_ADMIN_KEY in the environment"
     try:
         return str(json.loads(text)["error"])

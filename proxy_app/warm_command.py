@@ -22,13 +22,7 @@ def add(verbs: Any) -> None:
     warm.add_argument(
         "--patience", type=float, default=60, help="seconds for which a batch is sent again"
     )
-    warm.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=JSON",
-        help="a field of every request, such as normalize=false",
-    )
+    client.add_fields(warm, "a field of every request, such as normalize=false")
     warm.set_defaults(run=_warm)
 
 
@@ -36,7 +30,7 @@ def _warm(options: argparse.Namespace) -> int:
     # Not at the top: the other commands need no HTTP client.
     from proxy_app.warm import Progress, WarmError, batches, warm
 
-    fields = client.fields(options.set, "--set")
+    fields = client.fields(options.set)
     progress = None
     try:
         total, rows = texts.read(options.file, options.field)

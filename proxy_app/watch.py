@@ -6,9 +6,9 @@ import argparse
 import json
 import sys
 import time
-import urllib.error
-import urllib.request
 from typing import Any
+
+from proxy_app import client
 
 #: Exit statuses: what the verdict says, or that there was none.
 OK, BAD, UNREACHABLE = 0, 1, 2
@@ -19,14 +19,10 @@ _CLEAR = "\x1b[H\x1b[J"
 _COLORS = {"ok": "32", "degraded": "33", "bad": "31"}
 
 
-class StatusError(Exception):
-    """The endpoint tells no status; the text says why and what to do."""
-
-
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the program's."""
     status = verbs.add_parser("status", help="show what an endpoint does; 1: bad, 2: unreachable")
-    status.add_argument("--url", default="http://127.0.0.1:8080", help="default: %(default)s")
+    status.add_argument("--url", default=client.default_url(), help="default: %(default)s")
     status.add_argument("--key", default="", help="an API key, where the endpoint wants one")
     shown = status.add_mutually_exclusive_group()
     shown.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C")
@@ -42,23 +38,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def ask(url: str, key: str) -> dict[str, Any]:
-    """Fetch the status of an endpoint; raises StatusError."""
-    address = url.rstrip("/") + "/status.json"
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    request = urllib.request.Request(address, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=15) as reply:
-            told = json.load(reply)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code in (401, 403):
-                raise StatusError(f"{address} answers {error.code}: give a right --key") from None
-            raise StatusError(f"{address} answers {error.code}; is it --url's?") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise StatusError(f"no answer from {address}: {reason}; is it --url's?") from None
+    """Fetch the status of an endpoint; raises CallError."""
+    told, _ = client.call(url.rstrip("/") + "/status.json", key=key, seconds=15)
     if not isinstance(told, dict) or "verdict" not in told:
-        raise StatusError(f"{address} is not Embedrack's; is it --url's?")
+        raise client.CallError(f"{url} is not Embedrack's; is it --url's?")
     return told
 
 
@@ -66,7 +49,7 @@ def once(url: str, key: str, *, as_json: bool) -> int:
     """Print the status and return the exit status for its verdict."""
     try:
         told = ask(url, key)
-    except StatusError as error:
+    except client.CallError as error:
         print(f"embedrack: {error}", file=sys.stderr)
         return UNREACHABLE
     print(json.dumps(told, indent=2) if as_json else render(told, color=sys.stdout.isatty()))
@@ -83,7 +66,7 @@ def watch(url: str, key: str, seconds: float) -> int:
                 told = ask(url, key)
                 status = BAD if told["verdict"]["state"] == "bad" else OK
                 text = render(told, color=screen)
-            except StatusError as error:
+            except client.CallError as error:
                 status = UNREACHABLE
                 text = f"{paint('no status', 'bad', screen)}  {plain(error)}\n"
             print((_CLEAR if screen else "") + text, flush=True)

@@ -113,13 +113,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
         metavar="SIZES",
         help="texts in a request, equally likely: 32, 1-64, 1,1,1,32; default: %(default)s",
     )
-    what.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=JSON",
-        help="a field of every request, such as normalize=false",
-    )
+    client.add_fields(what, "a field of every request, such as normalize=false")
     what.add_argument(
         "--seed", type=int, default=0, metavar="N", help="another one draws other texts and gaps"
     )
@@ -208,7 +202,7 @@ def _mix(options: argparse.Namespace, plan: Plan) -> Mix:
         zipf=options.zipf,
         new=options.new,
         sizes=options.batch,
-        fields=client.fields(options.set, "--set"),
+        fields=client.fields(options.set),
         openai=plan.is_openai,
         seed=options.seed,
     )
