@@ -1,6 +1,7 @@
 # `make` alone lists the targets. Every recipe is plain POSIX sh. Variables given to make reach the
 # programs by the environment, which is make's own doing, so that no shell reads what they hold.
-.PHONY: help run test check bench bench-peers load-test clean lock scenarios up shell down docs
+.PHONY: help run example example-evaluation test check bench bench-peers load-test clean lock \
+        scenarios up shell down docs
 
 PYTHON ?= python3
 
@@ -12,6 +13,8 @@ help:
 	@echo '             MODEL_DIR=     folder of another model, in place of the small one'
 	@echo '             TEI_URL=       an embedding server of yours, in place of ours'
 	@echo '             QDRANT_URL=    a Qdrant of yours, in place of ours'
+	@echo 'make example code search as a page in the browser, over what make run serves; Ctrl-C stops it'
+	@echo '             CODE_SEARCH_PORT=7860  where it listens; CODE_SEARCH_ENDPOINT= another endpoint'
 	@echo 'make test    everything: make check, then the scenarios where the machine can'
 	@echo 'make check   lint, format, types and tests, without real systemd hosts'
 	@echo 'make bench   figures of speed, side by side with nginx and the balancer (PARTS=hits cpu)'
@@ -29,14 +32,24 @@ run:
 	@$(PYTHON) scripts/bootstrap.py run
 	@exec .venv/bin/python -m local_stack
 
+example:
+	@$(PYTHON) scripts/bootstrap.py example
+	@cd examples/code_search && exec ../../.venv-example/bin/python -m code_search page
+
+example-evaluation:
+	@$(PYTHON) scripts/bootstrap.py example
+	@cd examples/code_search && exec ../../.venv-example/bin/python -m evaluation $(EACH)
+
 test:
 	@$(PYTHON) scripts/bootstrap.py test
 	@$(PYTHON) scripts/bootstrap.py clients
+	@$(PYTHON) scripts/bootstrap.py example
 	@exec .venv/bin/python scripts/check.py
 
 check:
 	@$(PYTHON) scripts/bootstrap.py test
 	@$(PYTHON) scripts/bootstrap.py clients
+	@$(PYTHON) scripts/bootstrap.py example
 	@exec .venv/bin/python scripts/check.py fast
 
 bench:

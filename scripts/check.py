@@ -7,6 +7,8 @@ import time
 
 PYTHON = sys.executable
 MYPY = [PYTHON, "-m", "mypy"]
+#: The code search's own environment, beside ours.
+EXAMPLE = ".venv-example/bin/python"
 SCENARIOS = [PYTHON, "-u", "molecule/run.py"]
 #: What ends a program that could not run its checks here.
 NOT_RUN = 3
@@ -21,9 +23,11 @@ CHECKS = {
         [*MYPY, "molecule/bed"],
         [*MYPY, "molecule/load"],
         [*MYPY, "molecule/run.py", "molecule/scenario.py", "molecule/scenarios"],
+        [*MYPY, "--python-executable", EXAMPLE, "examples/code_search"],
     ],
     "roles": [[PYTHON, "-m", "ansiblelint", "--profile", "production", "--offline"]],
     "tests": [[PYTHON, "-m", "pytest"]],
+    "example": [[EXAMPLE, "-m", "pytest", "examples/code_search"]],
     "scenarios": [
         [*SCENARIOS, "--os", "bookworm"],
         [*SCENARIOS, "--os", "trixie", "one_host"],

@@ -19,12 +19,14 @@ from installer import Installer
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-# Other people's clients and servers want versions of their own, so that they live apart.
+# Other people's clients and servers want versions of their own, and the example needs much that
+# nothing else does, so that they live apart.
 VENVS = {
     "run": VENV,
     "test": VENV,
     "clients": ROOT / ".venv-clients",
     "peers": ROOT / ".venv-peers",
+    "example": ROOT / ".venv-example",
 }
 
 # Started from the checkout's own folder, so that a moved checkout needs no new paths in it.

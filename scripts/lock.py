@@ -33,6 +33,7 @@ def main(upgrade: list[str]) -> int:
     resolve("test", every, "--constraints", "locks/run.txt", *upgrade)
     resolve("clients", extras["clients"], *upgrade)
     resolve("peers", extras["peers"], *upgrade)
+    resolve("example", extras["example"], *upgrade)
     resolve("deploy", extras["deploy"], *upgrade)
     # What the hosts install: the proxy with its collector, and what fetches models.
     resolve("proxy", own + extras["collector"], "--constraints", "locks/test.txt", *upgrade)
