@@ -1,0 +1,1 @@
+"""How well files of this repository are found, beside keyword search over the same chunks."""
