@@ -105,9 +105,9 @@ class Proxy:
         return children_of(self._master)
 
     def cpu(self) -> float:
-        """Return the worker's CPU seconds so far, user and system, by the kernel's accounting."""
-        fields = Path(f"/proc/{self.worker}/stat").read_text().rsplit(") ", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Return the worker's CPU seconds so far, user and system, by the kernel's scheduler."""
+        threads = Path(f"/proc/{self.worker}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
     def resident(self) -> int:
         """Return the worker's resident memory in bytes."""

@@ -35,9 +35,9 @@ from proxy_app.writes import Writes
 
 #: A request is spread over all instances, but not into batches smaller than this.
 SMALLEST_SHARE = 8
-#: Inputs of a request that are prepared before others get their turn, about a millisecond's work,
+#: Inputs of a request that are prepared before others get their turn, half a millisecond's work,
 #: and that are looked up in the store together.
-TURN = 256
+TURN = 128
 
 
 class Options(msgspec.Struct, frozen=True):

@@ -115,6 +115,7 @@ class Upstream:
             self._headers["Authorization"] = f"Bearer {settings.upstream_api_key}"
         self.connections = 0
         self._suspects = suspects
+        self._cutting = asyncio.Lock()
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(self._count_connection)
         # Kept-alive connections for batches, fresh ones for suspects and for probes.
@@ -314,7 +315,9 @@ class Upstream:
         if reply.status != 200:
             raise reply.error()
         outcomes: list[bytes | EmbedError] = []
-        outcomes += await vectors.cut(reply.body, len(batch), dimension)
+        # One reply after another: several at once would take each turn together.
+        async with self._cutting:
+            outcomes += await vectors.cut(reply.body, len(batch), dimension)
         return Result(outcomes, reply.headers)
 
     async def _forward(
