@@ -168,10 +168,9 @@ async def runner(settings: Settings, folder: Path) -> web.AppRunner:
     app.add_routes(parts.status.routes())
     app.add_routes(handlers.routes())
     app.cleanup_ctx.append(parts.run)
-    # What is here stays, and a request leaves next to no cycles: looking for them took a twentieth.
+    # What is here stays: the garbage collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000)
     shortcut = Shortcut(handlers.routes(), middlewares)
     # A key is looked at on aiohttp's way alone.
     lane = Lane({} if asked else handlers.lanes())
