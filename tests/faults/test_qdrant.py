@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from proxy_app.service import TURN
+from proxy_app.store import LOOKUP_POINTS
 from tests.faults.conftest import gauges
 from tests.proxy.conftest import Proxy, StartProxy, listening, serving
 from tests.stand_ins.qdrant import StandInQdrant
@@ -33,7 +35,7 @@ async def test_one_budget_however_large_the_request(
         f"2,000 inputs, a Qdrant that takes 5 s, a budget of 200 ms: {spent:.0f} ms in the store, "
         f"{qdrant.counts['retrieve']} of 32 look-ups begun, {seen[READ]:.0f} counted as failed"
     )
-    assert qdrant.counts["retrieve"] == seen[READ] == 4
+    assert qdrant.counts["retrieve"] == seen[READ] == TURN / LOOKUP_POINTS
 
 
 async def test_after_three_time_outs_one_request_a_second_tries(
