@@ -272,13 +272,14 @@ class Store:
 
     async def _points(self, collection: str, body: bytes) -> bytes:
         path = f"/collections/{collection}/points"
-        if self._exchange is None:
+        exchange = self._exchange
+        if exchange is None:
             return await self._call("POST", path, body, self._budget)
         try:
-            status, content = await self._exchange.post(path, body, self._budget)
+            status, content = await exchange.post(path, body, self._budget)
         except NotPlainError as error:
             log.info("store: look-ups go the slower way: Qdrant's reply has %s", error)
-            self._exchange.close()
+            exchange.close()
             self._exchange = None
             return await self._call("POST", path, body, self._budget)
         except (asyncio.TimeoutError, OSError) as error:

@@ -123,3 +123,21 @@ async def test_a_qdrant_that_is_slow_and_comes_back(
         assert (await proxy.embed(inputs=["known", str(number)]))[0] == 200
     qdrant.mode = ""
     await proxy.until(hit)
+
+
+async def test_a_qdrant_behind_something_that_sends_chunks(
+    start: StartProxy, qdrant: StandInQdrant
+) -> None:
+    """Its look-ups go over aiohttp's client from then on, also those that were under way."""
+    proxy = await start(memory=0, workers=1)
+    texts = [f"text {number}" for number in range(20)]
+
+    async def all_hit() -> bool:
+        replies = await asyncio.gather(*(proxy.embed(inputs=text) for text in texts))
+        assert {status for status, _, _ in replies} == {200}
+        return all(headers["X-Cache"].startswith("hit") for _, _, headers in replies)
+
+    await proxy.until(all_hit)
+    qdrant.mode = "chunked"
+    await proxy.until(all_hit)
+    assert b"go the slower way" in proxy.log

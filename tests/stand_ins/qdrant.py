@@ -26,7 +26,7 @@ class _Upsert(msgspec.Struct):
 
 
 class StandInQdrant:
-    """The server; ``points`` by id, ``mode`` is "", "refuse", "slow" or "null"."""
+    """The server; ``points`` by id, ``mode`` is "", "refuse", "slow", "null" or "chunked"."""
 
     def __init__(self) -> None:
         self.points: dict[str, bytes] = {}
@@ -107,7 +107,10 @@ class StandInQdrant:
             % (i.encode(), orjson.dumps(self.payloads.get(i)), raw)
             for i, raw in found
         )
-        return _raw(b'{"result":[' + points + b'],"status":"ok","time":0}')
+        reply = _raw(b'{"result":[' + points + b'],"status":"ok","time":0}')
+        if self.mode == "chunked":
+            reply.enable_chunked_encoding()
+        return reply
 
     async def _upsert(self, request: web.Request) -> web.Response:
         self.counts["upsert"] += 1
