@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import termios
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -55,16 +57,26 @@ class Drain:
                 break
             await asyncio.sleep(0.02)
         for connection in server.connections:
-            if connection not in self._busy:
-                connection.close()
-                # One by one: what arrives meanwhile is read, and is no longer idle.
-                await asyncio.sleep(0)
+            if connection not in self._busy and not has_unread(connection):
+                # At once: what arrived during aiohttp's own way of closing would be lost.
+                connection.force_close()
+            # One by one: what arrives meanwhile is read, and is no longer idle.
+            await asyncio.sleep(0)
         self._idle.clear()
         if self._busy:
             try:
                 await asyncio.wait_for(self._idle.wait(), seconds)
             except asyncio.TimeoutError:
                 return  # aiohttp cancels what is left
+
+
+def has_unread(connection: RequestHandler) -> bool:
+    """Tell whether a request has arrived that the loop has not read yet."""
+    if connection.transport is None:
+        return False
+    file = connection.transport.get_extra_info("socket").fileno()
+    count = fcntl.ioctl(file, termios.FIONREAD, b"\0" * 4) if file >= 0 else b""
+    return any(count)
 
 
 class Runner(web.AppRunner):
