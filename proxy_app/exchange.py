@@ -104,7 +104,8 @@ class _Connection(asyncio.Protocol):
         self._received = b""
         self._status = 0
         self._body = 0  # where it begins, once the head is there
-        self._end = 0
+        self._parts: list[bytes] = []  # of the body, joined once it is whole
+        self._missing = 0  # bytes of it
         self.is_open = True
 
     async def ask(self, request: bytes, seconds: float) -> tuple[int, bytes]:
@@ -141,12 +142,16 @@ class _Connection(asyncio.Protocol):
         if self._reply is None or self._reply.done():
             self.close()  # nobody asked
             return
-        self._received = self._received + data if self._received else data
-        if not self._body and not self._read_head():
-            return
-        if len(self._received) == self._end:
-            self._reply.set_result((self._status, self._received[self._body :]))
-        elif len(self._received) > self._end:
+        if self._body:
+            self._parts.append(data)
+            self._missing -= len(data)
+        else:
+            self._received += data
+            if not self._read_head():
+                return
+        if not self._missing:
+            self._reply.set_result((self._status, b"".join(self._parts)))
+        elif self._missing < 0:
             self._fail(NotPlainError("more bytes than announced"))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -172,7 +177,8 @@ class _Connection(asyncio.Protocol):
             return False
         self._status = int(status[1])
         self._body = end + len(_HEAD_END)
-        self._end = self._body + int(lengths[0])
+        self._parts = [self._received[self._body :]]
+        self._missing = int(lengths[0]) - len(self._parts[0])
         if _CLOSE.search(head):
             self.is_open = False
         return True
