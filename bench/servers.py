@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any
 import jinja2
 import orjson
 
-from tests.stand_ins.process import first_line, started
+from tests.stand_ins.process import first_line, free_port, started
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,13 +35,6 @@ def need(*programs: str) -> None:
             f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not here; "
             f"`apt-get install {' '.join(missing)}`"
         )
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def fetch(url: str, body: object = None) -> tuple[dict[str, str], bytes]:

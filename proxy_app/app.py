@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -168,9 +167,6 @@ async def runner(settings: Settings, folder: Path) -> web.AppRunner:
     app.add_routes(parts.status.routes())
     app.add_routes(handlers.routes())
     app.cleanup_ctx.append(parts.run)
-    # What is here stays: the garbage collector need not look at it again and again.
-    gc.collect()
-    gc.freeze()
     shortcut = Shortcut(handlers.routes(), middlewares)
     # A key is looked at on aiohttp's way alone.
     lane = Lane({} if asked else handlers.lanes())

@@ -101,9 +101,8 @@ class _Connection(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._reply: asyncio.Future[tuple[int, bytes]] | None = None
-        self._received = b""
-        self._status = 0
-        self._body = 0  # where it begins, once the head is there
+        self._received = b""  # until the head is whole
+        self._status = 0  # 0 until then
         self._parts: list[bytes] = []  # of the body, joined once it is whole
         self._missing = 0  # bytes of it
         self.is_open = True
@@ -112,8 +111,6 @@ class _Connection(asyncio.Protocol):
         """Send a request and return the reply; the connection is lost where there is none."""
         if self._transport is None:
             raise _StaleError
-        self._received = b""
-        self._body = 0
         reply: asyncio.Future[tuple[int, bytes]] = self._loop.create_future()
         self._reply = reply
         self._transport.write(request)
@@ -123,6 +120,8 @@ class _Connection(asyncio.Protocol):
         finally:
             timer.cancel()
             self._reply = None
+            # An idle connection holds nothing of its last reply.
+            self._received, self._status, self._parts = b"", 0, []
             # What is still to come of it must not be taken for the next one's.
             if reply.cancelled() or reply.exception() is not None:
                 self.close()
@@ -142,7 +141,7 @@ class _Connection(asyncio.Protocol):
         if self._reply is None or self._reply.done():
             self.close()  # nobody asked
             return
-        if self._body:
+        if self._status:
             self._parts.append(data)
             self._missing -= len(data)
         else:
@@ -158,7 +157,7 @@ class _Connection(asyncio.Protocol):
         """End what is under way."""
         self.is_open = False
         self._transport = None
-        if self._received:
+        if self._received or self._status:
             self._fail(exc or ConnectionResetError("the reply ended early"))
         else:
             self._fail(_StaleError("the connection was closed"))
@@ -176,9 +175,9 @@ class _Connection(asyncio.Protocol):
             self._fail(NotPlainError("a reply without a length"))
             return False
         self._status = int(status[1])
-        self._body = end + len(_HEAD_END)
-        self._parts = [self._received[self._body :]]
+        self._parts = [self._received[end + len(_HEAD_END) :]]
         self._missing = int(lengths[0]) - len(self._parts[0])
+        self._received = b""
         if _CLOSE.search(head):
             self.is_open = False
         return True

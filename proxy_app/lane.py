@@ -107,7 +107,7 @@ class Connection(RequestHandler):
         if not data:
             pass  # aiohttp calls it so for itself, to go on with what it has
         elif self._rest:
-            self._rest = max(self._rest - len(data), _LOST) if self._rest > 0 else _LOST
+            self._rest = max(self._rest - len(data), _LOST)
         elif (head := self.lane.head(data)) is None:
             self._rest = _LOST
         else:

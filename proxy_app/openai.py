@@ -50,10 +50,7 @@ async def write_floats(answer: Answer, _: Memory) -> list[bytes]:
 
 async def write_base64(answer: Answer, memory: Memory) -> list[bytes]:
     """Write the reply with vectors as base64 of little-endian float32, kept for the next time."""
-    encoded = [entry.base64 for entry in answer.entries]
-    if all(encoded):
-        return _reply(answer, encoded, b'"')
-    encoded.clear()
+    encoded: list[bytes] = []
     fresh: dict[int, bytes] = {}
     for key, entry in zip(answer.keys, answer.entries, strict=True):
         form = entry.base64 or fresh.get(id(entry))

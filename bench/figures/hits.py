@@ -8,6 +8,7 @@ import orjson
 
 from bench import servers, wrk
 from bench.figure import Figure, side_by_side
+from tests.stand_ins.process import free_port
 
 #: The better of two ways in which nginx serves the very bytes: a file, and its own cache.
 _NGINX = """\
@@ -52,7 +53,7 @@ def against_nginx(proxy: servers.Proxy, body: list[bytes], name: str, limit: flo
     headers, reply = servers.fetch(url, orjson.loads(body[0]))
     if not headers["X-Cache"].startswith("hit"):
         raise SystemExit(f"bench: no hit, but {headers['X-Cache']}")
-    port = servers.free_port()
+    port = free_port()
     with servers.file_of(reply) as file:
         given = {"port": port, "file": file, "upstream": proxy.url}
         with servers.nginx(_NGINX % given):

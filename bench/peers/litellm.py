@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import servers
+from tests.stand_ins.process import free_port
 
 PROGRAM = servers.ROOT / ".venv-peers" / "bin" / "litellm"
 #: Seconds that it may take to start: it reads much.
@@ -52,7 +53,7 @@ def proxy(upstream: str, program: Path = PROGRAM) -> Iterator[str]:
         raise SystemExit(
             f"bench: {program} is not here; `python3 scripts/bootstrap.py peers` brings it"
         )
-    port = servers.free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="embedrack-bench-") as folder:
         # JSON is YAML too.
         configuration = Path(folder, "litellm.yaml")

@@ -12,6 +12,7 @@ import asyncio
 import orjson
 from aiohttp import web
 
+from tests.stand_ins.process import serve
 from tests.stand_ins.tei import StandInTei, tokens_of
 
 DIMENSION = 1024
@@ -63,11 +64,7 @@ async def main() -> None:
     parser.add_argument("--delay", type=float, default=0.0, help="seconds that a batch takes")
     server = stand_in()
     server.delay = parser.parse_args().delay
-    runner = web.AppRunner(app(server), access_log=None, keepalive_timeout=600)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
-    await asyncio.Event().wait()
+    await serve(app(server))
 
 
 if __name__ == "__main__":

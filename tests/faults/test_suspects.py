@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from proxy_app.suspects import CLEARED, CONVICTED, SUSPECT, Suspects
-from tests.proxy.conftest import Proxy, StartProxy, free_port, serving, worker_pids
+from tests.proxy.conftest import Proxy, StartProxy, serving, worker_pids
+from tests.stand_ins.process import free_port
 from tests.stand_ins.tei import StandInTei
 
 

@@ -14,7 +14,8 @@ import orjson
 import pytest
 from aiohttp import web
 
-from tests.proxy.conftest import free_port, listening, serving
+from tests.proxy.conftest import listening, serving
+from tests.stand_ins.process import free_port
 from tests.stand_ins.tei import StandInTei
 
 LOAD = Path(__file__).parents[2] / "molecule" / "load"

@@ -24,7 +24,8 @@ from proxy_app.load_test.outcome import Outcome
 from proxy_app.load_test.plan import Plan
 from proxy_app.load_test.run import Run
 from tests.load_test.conftest import Endpoint, begin, load_test
-from tests.proxy.conftest import StartProxy, free_port, listening
+from tests.proxy.conftest import StartProxy, listening
+from tests.stand_ins.process import free_port
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,7 +18,8 @@ from cryptography.x509.oid import NameOID
 
 from proxy_app.settings import Settings, SettingsError
 from proxy_app.tls import check
-from tests.proxy.conftest import free_port, listening
+from tests.proxy.conftest import listening
+from tests.stand_ins.process import free_port
 from tests.stand_ins.tei import StandInTei
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from proxy_app import texts
-from tests.proxy.conftest import StartProxy, free_port
+from tests.proxy.conftest import StartProxy
+from tests.stand_ins.process import free_port
 from tests.stand_ins.tei import StandInTei
 
 

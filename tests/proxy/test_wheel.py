@@ -11,7 +11,8 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.proxy.conftest import free_port, listening
+from tests.proxy.conftest import listening
+from tests.stand_ins.process import free_port
 from tests.stand_ins.tei import StandInTei
 
 ROOT = Path(__file__).parents[2]

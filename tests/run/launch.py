@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -27,14 +26,6 @@ def environment(**variables: object) -> dict[str, str]:
         if name not in VARIABLES and not name.startswith("EMBEDRACK_")
     }
     return kept | {name: str(value) for name, value in variables.items()}
-
-
-def free_port() -> int:
-    """A port that nobody has at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
 
 
 def attempt(*arguments: str, **variables: object) -> tuple[int, str, str]:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.run.launch import ROOT, free_port
+from tests.run.launch import ROOT
+from tests.stand_ins.process import free_port
 
 PYENV = Path.home() / ".pyenv" / "versions"
 OLD = [

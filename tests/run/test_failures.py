@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from local_stack.run import folder
-from tests.run.launch import attempt, free_port
+from tests.run.launch import attempt
+from tests.stand_ins.process import free_port
 
 
 def sentence(*arguments: str, **variables: object) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from local_stack.run import port
-from tests.run.launch import PATIENCE_S, ROOT, attempt, environment, free_port, running
+from tests.run.launch import PATIENCE_S, ROOT, attempt, environment, running
 from tests.run.processes import descendants, left
+from tests.stand_ins.process import free_port
 
 
 def post(url: str, body: bytes) -> list[list[float]]:

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.proxy.conftest import free_port
-from tests.stand_ins.process import first_line, started
+from tests.stand_ins.process import first_line, free_port, started
 
 
 def post(url: str, body: object) -> tuple[int, Any, dict[str, str]]:

@@ -8,9 +8,8 @@ import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.proxy.conftest import free_port
 from tests.stack.conftest import post, proxy
-from tests.stand_ins.process import first_line, started
+from tests.stand_ins.process import first_line, free_port, started
 
 
 def entries(qdrant: str) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from aiohttp import web
 
 
 @contextmanager
@@ -31,3 +35,19 @@ def first_line(child: subprocess.Popen[str]) -> str:
     line = child.stdout.readline().strip()
     assert line, "it ended without listening"
     return line
+
+
+def free_port() -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def serve(app: web.Application, port: int = 0) -> None:
+    """Be such a part: listen, print the URL, and go on until the process is ended."""
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=600)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
+    await asyncio.Event().wait()

@@ -14,6 +14,8 @@ import msgspec
 import orjson
 from aiohttp import web
 
+from tests.stand_ins.process import serve
+
 
 class _Point(msgspec.Struct):
     id: str
@@ -131,13 +133,5 @@ def _json(value: object, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
 
 
-async def main() -> None:
-    runner = web.AppRunner(StandInQdrant().app(), access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
-    await asyncio.Event().wait()
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(serve(StandInQdrant().app()))

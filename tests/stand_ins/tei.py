@@ -17,6 +17,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from tests.stand_ins.process import serve
+
 #: Numbers whose text must survive: zero's sign, exponents, subnormals, the largest float32.
 ODD = [
     b"-0.0",
@@ -324,12 +326,7 @@ async def main() -> None:
     server = StandInTei(options.dimension, odd=0)
     server.deadly.update(options.deadly)
     server.aborts = True
-    runner = web.AppRunner(server.app(), access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", options.port)
-    await site.start()
-    print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
-    await asyncio.Event().wait()
+    await serve(server.app(), options.port)
 
 
 if __name__ == "__main__":

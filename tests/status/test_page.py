@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from tests.proxy.conftest import StartProxy, free_port, listening, serving
+from tests.proxy.conftest import StartProxy, listening, serving
+from tests.stand_ins.process import free_port
 from tests.stand_ins.tei import StandInTei
 from tests.status.browser import MISSING, PROGRAM, Page, browsing
 from tests.status.front import demanding

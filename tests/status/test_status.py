@@ -12,7 +12,8 @@ from aiohttp import web
 from proxy_app.history import WINDOW, History, Sample, latencies, points, quantile, within
 from proxy_app.probes import Report, read_metrics
 from proxy_app.status import traffic, verdict
-from tests.proxy.conftest import StartProxy, free_port, listening, serving
+from tests.proxy.conftest import StartProxy, listening, serving
+from tests.stand_ins.process import free_port
 from tests.stand_ins.qdrant import StandInQdrant
 from tests.stand_ins.tei import StandInTei
 from tests.status.conftest import status_of

@@ -8,7 +8,8 @@ import signal
 import sys
 
 from proxy_app.watch import curve, plain
-from tests.proxy.conftest import StartProxy, free_port, listening, serving
+from tests.proxy.conftest import StartProxy, listening, serving
+from tests.stand_ins.process import free_port
 from tests.stand_ins.tei import StandInTei
 from tests.status.front import demanding
 

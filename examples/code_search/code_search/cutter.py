@@ -12,7 +12,6 @@ import json
 import resource
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 from code_search.chunks import Chunk, cut
@@ -48,12 +47,7 @@ class Cutter:
         """Nothing is started yet."""
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """End the process."""
         await self._end()
 

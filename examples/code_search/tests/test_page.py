@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsing import FOLDER, free_port, page_served, tab
+from browsing import FOLDER, page_served, tab
 
+from tests.stand_ins.process import free_port
 from tests.status.browser import MISSING, PROGRAM
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
