@@ -22,7 +22,9 @@ def main() -> int:
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
     parser.add_argument("--os", default="bookworm")
     parser.add_argument("--host", default="", help="default: the system's name")
-    parser.add_argument("--keep", action="store_true", help="leave the host running")
+    parser.add_argument(
+        "--keep", action="store_true", help="use the host as it is, and leave it running"
+    )
     options = parser.parse_args()
     if unknown := set(options.scenarios) - set(SCENARIOS):
         parser.error(f"no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
@@ -30,6 +32,8 @@ def main() -> int:
         print("NOT RUN: scenarios need root and systemd-nspawn (package systemd-container)")
         return 3
     host = Host(options.host or options.os)
+    if not options.keep:
+        host.down()  # one that a run which was cut off left: the first scenarios want an empty one
     before = host.traces()
     verdicts = []
     try:

@@ -118,7 +118,9 @@ def serve_models() -> None:
 
 
 def down(name: str, *, everything: bool) -> None:
-    """Remove one host, or all of the bed."""
+    """Remove one host, or all of the bed; nothing happens where there is none."""
+    if not paths.STATE.is_dir():
+        return
     for known in [name] if name else names():
         host.down(known)
         shutil.rmtree(paths.STATE / f"inventory-{known}", ignore_errors=True)
