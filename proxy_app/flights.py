@@ -39,7 +39,14 @@ class Flight:
         "waiters",
     )
 
-    def __init__(self, key: bytes, item: Item, owner: object, mark: bytes = b"") -> None:
+    def __init__(
+        self,
+        key: bytes,
+        item: Item,
+        owner: object,
+        mark: bytes,
+        landed: asyncio.Future[Entry],
+    ) -> None:
         self.key = key
         self.mark = mark
         self.item = item
@@ -49,7 +56,7 @@ class Flight:
         self.kept = True
         self.trace: Mapping[str, str] | None = None
         self.crew: Crew | None = None
-        self.landed: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
+        self.landed = landed
 
 
 class Crew:
@@ -73,6 +80,7 @@ class Flights:
     def __init__(self) -> None:
         self._by_key: dict[bytes, Flight] = {}
         self._crews: set[Crew] = set()
+        self._loop = asyncio.get_running_loop()
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -88,7 +96,9 @@ class Flights:
         """
         flight = self._by_key.get(key + mark)
         if flight is None:
-            flight = self._by_key[key + mark] = Flight(key, item, owner, mark)
+            flight = self._by_key[key + mark] = Flight(
+                key, item, owner, mark, self._loop.create_future()
+            )
         flight.waiters += 1
         return flight
 

@@ -142,6 +142,9 @@ class Service:
         if identity is None:
             return None
         params = effective(options, identity)
+        # Of many, the first tells at little cost that there is no use.
+        if len(items) > 1 and self.memory.get(self._keys(items[:1], params, identity)[0]) is None:
+            return None
         keys = self._keys(items, params, identity)
         entries = []
         for key in keys:

@@ -139,7 +139,7 @@ class Store:
         return True
 
     async def write(self, collection: str, points: list[tuple[str, Entry]]) -> None:
-        """Upsert entries by their points' ids; StoreError where refused.
+        """Upsert entries (at least one) by their points' ids; StoreError where refused.
 
         Nothing is written into a collection that is not known to be exact. The present model's
         may become so (status 0: try again); another's will not (410).
@@ -147,17 +147,18 @@ class Store:
         if collection not in self._prepared:
             waits = collection == self._current or not self._current
             raise StoreError(f"collection {collection} is not prepared", 0 if waits else 410)
-        body = b",".join(
-            b'{"id":"%b","vector":%b,"payload":%b}' % (point.encode(), entry.vector, payload(entry))
-            for point, entry in points
-        )
-        try:
-            await self._call(
-                "PUT",
-                f"/collections/{collection}/points?wait=false",
-                b'{"points":[' + body + b"]}",
-                ADMIN_TIMEOUT,
+        parts = [b'{"points":[']
+        for point, entry in points:
+            parts += (
+                b'{"id":"%b","vector":' % point.encode(),
+                entry.vector,
+                b',"payload":%b}' % payload(entry),
+                b",",
             )
+        parts[-1] = b"]}"
+        path = f"/collections/{collection}/points?wait=false"
+        try:
+            await self._call("PUT", path, b"".join(parts), ADMIN_TIMEOUT)
         except StoreError as error:
             if error.status == 404:
                 self._prepared.discard(collection)
@@ -260,8 +261,8 @@ class Store:
             if index % vectors.TURN == vectors.TURN - 1:
                 await asyncio.sleep(0)
             key = by_id.get(point.id)
-            vector = vectors.compact(bytes(point.vector))
-            if key is not None and vectors.is_vector(vector, identity.dimension):
+            vector = vectors.checked(bytes(point.vector), identity.dimension)
+            if key is not None and vector is not None:
                 told = point.payload or _Payload()
                 entry = Entry(vector, told.t, told.n)
                 if not self._ttl or not is_old(entry, self._ttl):

@@ -42,6 +42,10 @@ _MARGIN = 65536
 _MOST = 16 * 1024 * 1024
 _MOST_FORWARDED = 256 * 1024 * 1024
 
+#: Bytes of a reply that are taken before its reader has them: a batch's whole reply. With aiohttp's
+#: own 64 kB it would stop and start reading from the socket several times for each.
+READ_BUFFER = 1024 * 1024
+
 _SAYS_502 = "the balancer answered 502"
 
 T = TypeVar("T")
@@ -290,12 +294,13 @@ class Upstream:
             )
 
     async def _refuse_unembeddable(self, batch: list[Load]) -> None:
+        limit = self.payload_limit
         for load in batch:
-            if len(load.json) > self.payload_limit:
+            if len(load.json) > limit:
                 raise EmbedError(
                     Kind.VALIDATION,
                     f"an input has {len(load.json)} bytes as JSON, and the upstream takes "
-                    f"{self.payload_limit} (its --payload-limit, EMBEDRACK_UPSTREAM_PAYLOAD_LIMIT)",
+                    f"{limit} (its --payload-limit, EMBEDRACK_UPSTREAM_PAYLOAD_LIMIT)",
                     status=413,
                 )
             if self._suspects.verdict(load.key) == CONVICTED:
@@ -373,6 +378,7 @@ class Upstream:
             trace_configs=[trace] if trace else [],
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
+            read_bufsize=READ_BUFFER,
         )
 
     async def _count_connection(self, *_: object) -> None:

@@ -52,11 +52,15 @@ def _has_positive_exponent(raw: bytes) -> bool:
     return b"E" in raw
 
 
-def compact(raw: bytes) -> bytes:
-    """Drop the white space between a vector's numbers, which some servers print."""
-    if b" " in raw or b"\n" in raw or b"\t" in raw or b"\r" in raw:
-        return raw.translate(None, b" \t\r\n")
-    return raw
+def checked(raw: bytes, dimension: int) -> bytes | None:
+    """Return a vector as it is kept, None where ``raw`` is none (see ``is_vector``).
+
+    Some servers print white space between the numbers, which is dropped.
+    """
+    if is_vector(raw, dimension):
+        return raw
+    compact = raw.translate(None, b" \t\r\n")
+    return compact if compact != raw and is_vector(compact, dimension) else None
 
 
 def dimension_of(raw: bytes) -> int:
@@ -86,11 +90,11 @@ async def cut(body: bytes, count: int, dimension: int) -> list[bytes]:
     for index, raw in enumerate(raws):
         if index % TURN == TURN - 1:
             await asyncio.sleep(0)
-        vector = compact(bytes(raw))
-        vectors.append(vector)
-        if not is_vector(vector, wanted):
+        vector = checked(bytes(raw), wanted)
+        if vector is None:
             raise WrongVectorError(
                 Kind.BACKEND,
                 f"the upstream's embedding {index} of {count} is not {wanted} float32 numbers",
             )
+        vectors.append(vector)
     return vectors

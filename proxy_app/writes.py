@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from proxy_app.entry import Entry
 from proxy_app.keys import point_id
@@ -24,8 +25,7 @@ ENTRY_OVERHEAD = 300
 RETRY = 1.0
 
 
-@dataclass(slots=True, eq=False)
-class Write:
+class Write(msgspec.Struct, eq=False):
     """One entry on its way to a collection; ``wanted`` until it is purged."""
 
     collection: str

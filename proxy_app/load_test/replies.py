@@ -75,7 +75,7 @@ def _dimension_of(raw: bytes) -> int:
 
 def _is_vector(raw: bytes, dimension: int) -> bool:
     if not raw.startswith(b'"'):
-        return vectors.is_vector(vectors.compact(raw), dimension)
+        return vectors.checked(raw, dimension) is not None
     packed = _packed(raw)
     if not dimension or len(packed) != 4 * dimension:
         return False
