@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+from functools import lru_cache
 
 import numpy as np
 import orjson
@@ -26,8 +27,13 @@ class Instances:
         self._delay = delay
         ready = random_vectors(vectors, dimension) or [vector_of("bench", dimension, odd=0)]
         self._vectors = itertools.cycle(ready)
+        # Where all have the same vector, replies of a size are the same.
+        self._embeddings = self._next if vectors else lru_cache(self._next)
         self._info = orjson.dumps(StandInTei(dimension).info)
         self.calls = 0
+
+    def _next(self, count: int) -> bytes:
+        return b"[" + b",".join(itertools.islice(self._vectors, count)) + b"]"
 
     def app(self) -> web.Application:
         """Make one instance."""
@@ -40,7 +46,7 @@ class Instances:
             if self._delay:
                 async with turn:
                     await asyncio.sleep(self._delay)
-            return reply(b"[" + b",".join(itertools.islice(self._vectors, count)) + b"]")
+            return reply(self._embeddings(count))
 
         async def tokenize(request: web.Request) -> web.Response:
             count = len(orjson.loads(await request.read())["inputs"])

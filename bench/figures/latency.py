@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -10,11 +9,9 @@ from contextlib import contextmanager
 
 import orjson
 
-from bench import load, servers, wrk
+from bench import servers, wrk
 from bench.figure import Figure, side_by_side
-from bench.figures.misses import BATCH
-
-_words = itertools.count()
+from bench.figures.misses import BATCH, new_texts
 
 
 def measure() -> Iterator[Figure]:
@@ -46,17 +43,13 @@ def misses(url: str) -> Iterator[None]:
     At a lower priority than wrk has, whose core it shares.
     """
     over = threading.Event()
-    prepared = load.bodies(f"miss {next(_words)}", 60, 1024)
-
-    def until_over() -> Iterator[bytes]:
-        for body in prepared:
-            if over.is_set():
-                return
-            yield body
+    sent: list[str] = []  # what each was told
 
     def send() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-        load.send(url, until_over(), 1, "miss")
+        while not over.is_set():
+            headers, _ = new_texts(url)
+            sent.append(headers["X-Cache"])
 
     thread = threading.Thread(target=send)
     thread.start()
@@ -65,3 +58,5 @@ def misses(url: str) -> Iterator[None]:
     finally:
         over.set()
         thread.join(timeout=120)
+    if not sent or not all(told.startswith("miss") for told in sent):
+        raise SystemExit(f"bench: {url}: requests of new texts: {sent}")

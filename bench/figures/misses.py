@@ -52,10 +52,8 @@ def spreading() -> Figure:
     ):
 
         def seconds(url: str) -> float:
-            inputs = [f"spread {next(_words)} {number}" for number in range(1024)]
             began = time.perf_counter()
-            # http.client takes 13 MB in 4 ms, aiohttp's client in 18.
-            headers, _ = servers.fetch(url + "/embed", {"inputs": inputs})
+            headers, _ = new_texts(url + "/embed")
             taken = time.perf_counter() - began
             if not headers["X-Cache"].startswith("miss"):
                 raise SystemExit(f"bench: {url}: {headers['X-Cache']}")
@@ -77,3 +75,12 @@ def single_flight() -> Figure:
         calls = int(servers.fetch(upstream + "/calls")[1]) - before
     name = "100 identical misses at once on a worker: upstream calls"
     return Figure(name, calls, 1, "100 connections", at_most=True)
+
+
+def new_texts(url: str) -> tuple[dict[str, str], bytes]:
+    """Post 1024 texts that nobody sent before; returns the reply's headers and its 13 MB.
+
+    http.client takes them in 4 ms, aiohttp's client in 18.
+    """
+    word = next(_words)
+    return servers.fetch(url, {"inputs": [f"new {word} {number}" for number in range(1024)]})
