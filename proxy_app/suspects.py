@@ -27,6 +27,9 @@ _RECORD = struct.Struct("<Bd32s")
 _FILE_LIMIT = 4_000_000
 #: Seconds between two attempts to be the one worker that sends a suspect.
 _ATTEMPT = 0.005
+#: Seconds from a broken connection to the next suspect: a process that dies closes one socket after
+#: the other, and while it still listens it would break an innocent one's connection too.
+_DEATH = 0.1
 
 
 class Suspects:
@@ -39,6 +42,7 @@ class Suspects:
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         self._offset = 0
         self._known: dict[bytes, tuple[int, float]] = {}
+        self._broke = -_DEATH  # when a connection broke last
         self._turn = asyncio.Lock()
 
     def __len__(self) -> int:
@@ -65,6 +69,7 @@ class Suspects:
             if verdict == CLEARED:
                 self._known.pop(key, None)
             else:
+                self._broke = max(self._broke, since)
                 former, _ = self._known.get(key, (verdict, 0.0))
                 self._known[key] = max(verdict, former), since + SUSPICION
         self._offset += whole
@@ -97,7 +102,7 @@ class Suspects:
 
     @asynccontextmanager
     async def alone(self, seconds: float) -> AsyncIterator[None]:
-        """Be the only one of all workers that sends a suspect.
+        """Be the only one of all workers that sends a suspect, to an instance that is not dying.
 
         Raises asyncio.TimeoutError where that does not come about in time. The lock ends with the
         process, whatever ends that.
@@ -111,6 +116,7 @@ class Suspects:
                 await asyncio.sleep(_ATTEMPT)
             try:
                 self.read()
+                await asyncio.sleep(self._broke + _DEATH - time.monotonic())
                 yield
             finally:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)

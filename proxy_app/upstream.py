@@ -3,7 +3,8 @@
 What is resent, and why never more: a batch whose connection broke before its reply was whole (or
 that got the balancer's 502) may have killed its instance. Its inputs become suspects: each is sent
 once more, alone, on a fresh connection, one after the other over all workers, so that only a guilty
-one can break its connection again. Such an input is refused for an hour, by every worker. An
+one can break its connection again. Such an input is refused for an hour, by every worker. Until an
+input has survived or is a suspect, no two batches with it are sent at once (``trials``). An
 instance may thus die unnoticed, and an input that kills instances costs two restarts.
 """
 
@@ -28,6 +29,7 @@ from proxy_app.errors import STATUS, EmbedError, Kind
 from proxy_app.keys import Params
 from proxy_app.settings import Settings
 from proxy_app.suspects import CONVICTED, Suspects, conviction
+from proxy_app.trials import Trials
 
 _KINDS = {status: kind for kind, status in reversed(STATUS.items())}
 
@@ -108,7 +110,7 @@ class Result:
 class Upstream:
     """A client of one base URL. ``connections`` counts those that carried inputs."""
 
-    def __init__(self, settings: Settings, suspects: Suspects) -> None:
+    def __init__(self, settings: Settings, suspects: Suspects, trials: Trials) -> None:
         self._url = settings.upstream_url
         self._payload_limit = settings.upstream_payload_limit
         self._seconds = settings.upstream_timeout
@@ -119,6 +121,7 @@ class Upstream:
             self._headers["Authorization"] = f"Bearer {settings.upstream_api_key}"
         self.connections = 0
         self._suspects = suspects
+        self._trials = trials
         self._cutting = asyncio.Lock()
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(self._count_connection)
@@ -146,23 +149,31 @@ class Upstream:
     ) -> tuple[int, CIMultiDictProxy[str], bytes]:
         """Send somebody's request as it is, on a fresh connection, since it is not sent again.
 
-        A body that breaks its second connection is refused from then on, as an input is. Raises
-        EmbedError, or BrokenError where no reply came.
+        A body is sent to no second instance before it has survived, and one that breaks its second
+        connection is refused from then on, as an input is. Raises EmbedError, or BrokenError where
+        no reply came.
         """
         if "Authorization" in self._headers:
             headers.setdefault("Authorization", self._headers["Authorization"])
         if not body:
             return await self._forward(method, url, headers, body)
-        self._suspects.read()
-        mark = _mark(method, url, body) if len(self._suspects) else b""
-        if mark and self._suspects.verdict(mark):
-            return await self._alone(mark, partial(self._forward, method, url, headers, body))
+        mark = _mark(method, url, body)
+        send = partial(self._forward, method, url, headers, body)
         try:
-            return await self._forward(method, url, headers, body)
-        except BrokenError as error:
-            if not error.began:
-                self._suspects.accuse([mark or _mark(method, url, body)])
-            raise
+            async with self._trials.of([mark], self._seconds) as trial:
+                self._suspects.read()
+                if not self._suspects.verdict(mark):
+                    try:
+                        answer = await send()
+                        trial.survived = True
+                        return answer
+                    except BrokenError as error:
+                        if not error.began:
+                            self._suspects.accuse([mark])
+                        raise
+        except asyncio.TimeoutError:
+            raise self._late() from None
+        return await self._alone(mark, send)
 
     async def probe(
         self, method: str, path: str, body: bytes | None = None, *, patient: bool = False
@@ -189,20 +200,26 @@ class Upstream:
             return await self._embed(batch, b"]," + fields_of(params), dimension)
         except EmbedError as error:
             return Result([error] * len(batch), {})
+        except asyncio.TimeoutError:
+            return Result([self._late()] * len(batch), {})
 
     async def _embed(self, batch: list[Load], tail: bytes, dimension: int) -> Result:
-        fresh = [load for load in batch if not self._suspects.verdict(load.key)]
         outcomes: dict[bytes, bytes | EmbedError] = {}
         headers: Mapping[str, str] = {}
-        if fresh:
-            try:
-                result = await self._post(self._kept, fresh, tail, dimension)
-                if len(fresh) == len(batch):
-                    return result
-                outcomes.update(zip([load.key for load in fresh], result.outcomes, strict=True))
-                headers = result.headers
-            except BrokenError:
-                self._suspects.accuse(load.key for load in fresh)
+        fresh = self._unsuspected(batch)
+        async with self._trials.of([load.key for load in fresh], self._seconds) as trial:
+            self._suspects.read()  # what became of those that another had on trial
+            sent = self._unsuspected(fresh)
+            if sent:
+                try:
+                    result = await self._post(self._kept, sent, tail, dimension)
+                    trial.survived = len(sent) == len(fresh)
+                    if len(sent) == len(batch):
+                        return result
+                    outcomes.update(zip([load.key for load in sent], result.outcomes, strict=True))
+                    headers = result.headers
+                except BrokenError:
+                    self._suspects.accuse(load.key for load in sent)
         for load in batch:
             if load.key in outcomes:
                 continue
@@ -218,6 +235,11 @@ class Upstream:
         return Result(
             [outcomes.get(load.key, outcomes[list(outcomes)[-1]]) for load in batch], headers
         )
+
+    def _unsuspected(self, batch: list[Load]) -> list[Load]:
+        if not len(self._suspects):
+            return batch
+        return [load for load in batch if not self._suspects.verdict(load.key)]
 
     async def _alone(self, key: bytes, send: Callable[[], Awaitable[T]]) -> T:
         """Send a suspect while no worker sends another; raises EmbedError where it is convicted."""
@@ -235,9 +257,12 @@ class Upstream:
                 self._suspects.clear(key)
                 return answer
         except asyncio.TimeoutError:
-            raise EmbedError(
-                Kind.UNHEALTHY, f"the upstream at {self._url} did not answer others in time"
-            ) from None
+            raise self._late() from None
+
+    def _late(self) -> EmbedError:
+        return EmbedError(
+            Kind.UNHEALTHY, f"the upstream at {self._url} did not answer others in time"
+        )
 
     async def decode(self, lists: list[tuple[int, ...]]) -> list[str] | None:
         """Return the text of each list of token ids, or None where the upstream cannot tell."""

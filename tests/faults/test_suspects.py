@@ -81,12 +81,13 @@ async def test_a_worker_that_dies_locks_nobody_out(tmp_path: Path) -> None:
     suspects.close()
 
 
-async def embed_anew(proxy: Proxy, texts: list[str], path: str = "/embed") -> tuple[int, str]:
+async def embed_anew(
+    proxy: Proxy, texts: list[str], path: str = "/embed", wish: str = ""
+) -> tuple[int, str]:
     """Send over a connection of its own, which any worker may get."""
     field = "input" if "embeddings" in path else "inputs"
-    async with proxy.session.post(
-        proxy.url + path, json={field: texts}, headers={"Connection": "close"}
-    ) as reply:
+    headers = {"Connection": "close"} | ({"Cache-Control": wish} if wish else {})
+    async with proxy.session.post(proxy.url + path, json={field: texts}, headers=headers) as reply:
         return reply.status, await reply.text()
 
 
@@ -131,15 +132,21 @@ async def test_a_deadly_text_costs_two_deaths_over_four_workers(
 async def test_the_mates_of_a_deadly_text_are_not_convicted(
     start: StartProxy, tei: StandInTei, workers: int
 ) -> None:
-    """One text after another kills; the same good ones are beside each of them."""
+    """One text after another kills; the same good ones are beside each of them.
+
+    A process that ends still takes connections for a moment, which break.
+    """
+    tei.dying = 0.05
     proxy = await start(workers=workers)
     good = [f"good {i}" for i in range(5)]
     for poison in ("one", "two", "three"):
         tei.deadly.add(poison)
-        assert (await embed_anew(proxy, [*good, poison]))[0] == 424
+        status, text = await embed_anew(proxy, [*good, poison])
+        assert status == 424, text
         status, text = await embed_anew(proxy, good)
         assert (status, len(json.loads(text))) == (200, 5), text
-    assert tei.deaths == 6
+    # Two each, but that a text's first break may be the end of what the one before it killed.
+    assert 4 <= tei.deaths <= 6
 
 
 async def test_a_process_that_really_dies_is_restarted_twice() -> None:
@@ -161,8 +168,6 @@ async def test_a_process_that_really_dies_is_restarted_twice() -> None:
                 if child.returncode is None:
                     child.terminate()
                     await child.wait()
-            # What other workers had sent to the one that died must not reach the next one.
-            await asyncio.sleep(0.5)
 
     supervisor = asyncio.create_task(keep_running())
     try:

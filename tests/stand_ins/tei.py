@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import hashlib
 import os
+import time
 from collections import Counter, deque
 from typing import Any
 
@@ -49,8 +50,9 @@ def tokens_of(item: object) -> int:
 class StandInTei:
     """The server; ``faults`` are used up one per /embed.
 
-    A ``deadly`` text is a death: it breaks every connection that carries a request, as the end of
-    the process does.
+    A ``deadly`` text is a death, ``agony`` seconds later: it breaks every connection that carries a
+    request, as the end of the process does, and for ``dying`` seconds each that comes then,
+    but for the proxy's own question.
     """
 
     def __init__(self, dimension: int = 8, odd: int = 8, **info: object) -> None:
@@ -59,6 +61,9 @@ class StandInTei:
         self.faults: deque[str] = deque()
         self.deadly: set[str] = set()
         self.deaths = 0
+        self.agony = 0.0
+        self.dying = 0.0
+        self._died = float("-inf")
         self.aborts = False
         self.carrying: set[asyncio.Transport] = set()
         self.slow: dict[str, float] = {}
@@ -184,10 +189,14 @@ class StandInTei:
         self, request: web.Request, body: dict[str, Any], inputs: list[object]
     ) -> web.StreamResponse:
         texts = {text for text in inputs if isinstance(text, str)}
+        if inputs != ["dimension"] and time.monotonic() < self._died + self.dying:
+            return _hang_up(request)
         if self.deadly & texts:
+            await asyncio.sleep(self.agony)
             if self.aborts:
                 os.abort()
             self.deaths += 1
+            self._died = time.monotonic()
             for transport in self.carrying:
                 transport.abort()
             return web.Response()
