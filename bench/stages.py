@@ -34,7 +34,10 @@ STAGES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("store: HTTP client", (("exchange.py", ""), ("store.py", "_call"), ("store.py", "_once"))),
     ("store: ask, cut the reply", (("proxy_app/store.py", ""),)),
     ("upstream: HTTP client", (("upstream.py", "_call"), ("upstream.py", "read"))),
-    ("upstream: batches, permits", (("upstream.py", ""), ("batches.py", ""), ("permits.py", ""))),
+    (
+        "upstream: batches, trials, permits",
+        (("upstream.py", ""), ("batches.py", ""), ("trials.py", ""), ("permits.py", "")),
+    ),
     ("flights and rules", (("proxy_app/flights.py", ""), ("proxy_app/service.py", ""))),
     (
         "reply: head, join, write",

@@ -27,8 +27,6 @@ from proxy_app.settings import Settings
 from proxy_app.shortcut import Shortcut
 from proxy_app.status import Status
 from proxy_app.store import Store, StoreError
-from proxy_app.suspects import Suspects
-from proxy_app.trials import Trials
 from proxy_app.upstream import Upstream
 from proxy_app.writes import Writes
 
@@ -55,9 +53,7 @@ class Parts:
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings = settings
         self.bodies = Bodies(settings)
-        self.suspects = Suspects(folder / "suspects")
-        self.trials = Trials(folder / "trials")
-        self.upstream = Upstream(settings, self.suspects, self.trials)
+        self.upstream = Upstream(settings, folder)
         self.model = Model(settings, self.upstream)
         self.store = Store(settings) if settings.qdrant_url else None
         self.writes = Writes(self.store, settings.write_queue_bytes) if self.store else None
@@ -99,8 +95,6 @@ class Parts:
         if self.store is not None:
             await self.store.close()
         await self.upstream.close()
-        self.suspects.close()
-        self.trials.close()
 
     async def _look_round(self) -> None:
         await self.model.look()

@@ -20,8 +20,6 @@ from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 from proxy_app.model import Model
 from proxy_app.namespaces import is_ours
 from proxy_app.settings import Settings
-from proxy_app.suspects import Suspects
-from proxy_app.trials import Trials
 from proxy_app.upstream import Upstream
 
 #: Points deleted by their ids in one call.
@@ -166,8 +164,7 @@ def last_within(most: int, count_before: Callable[[int], int], end: int) -> int:
 async def current_collection(settings: Settings) -> str:
     """Ask the upstream for its model; returns its collection's name, "" where none is known."""
     with tempfile.TemporaryDirectory() as folder:
-        suspects, trials = Suspects(Path(folder, "suspects")), Trials(Path(folder, "trials"))
-        upstream = Upstream(settings, suspects, trials)
+        upstream = Upstream(settings, Path(folder))
         try:
             model = Model(settings, upstream)
             await model.look()

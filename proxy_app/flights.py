@@ -120,7 +120,7 @@ class Flights:
         self, flights: list[Flight], work: Callable[[list[Flight]], Coroutine[Any, Any, None]]
     ) -> asyncio.Task[None]:
         """Start ``work(flights)`` as their crew; flights it leaves in the air end with it."""
-        task = asyncio.get_running_loop().create_task(work(flights))
+        task = self._loop.create_task(work(flights))
         crew = Crew(flights, task)
         for flight in flights:
             flight.crew = crew

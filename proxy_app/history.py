@@ -6,7 +6,6 @@ another goes on with the same file. So every worker tells the same, and a restar
 
 from __future__ import annotations
 
-import fcntl
 import os
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from proxy_app.ledger import read_if, replace
+from proxy_app.locks import try_lock
 from proxy_app.metrics import EMBEDDING, LEVELS, SECONDS
 from proxy_app.tallies import Sums
 
@@ -114,9 +114,7 @@ class History:
     def is_due(self, now: float) -> bool:
         """Tell whether this worker is the one that samples, and whether it is time to."""
         if self._samples is None:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(self._lock):
                 return False
             self._samples = self.read()
         return not self._samples or not 0 <= now - self._samples[-1].time < INTERVAL

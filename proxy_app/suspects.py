@@ -7,7 +7,6 @@ of records that every worker appends to and reads on; it lives and dies with the
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import struct
 import time
@@ -16,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from proxy_app.errors import EmbedError, Kind
+from proxy_app.locks import try_lock, unlock
 
 #: Seconds for which a suspect stays one, and a convicted input is refused.
 SUSPICION = 3600.0
@@ -110,7 +110,7 @@ class Suspects:
         ends = time.monotonic() + seconds
         await asyncio.wait_for(self._turn.acquire(), seconds)
         try:
-            while not self._lock():
+            while not try_lock(self._fd):
                 if time.monotonic() > ends:
                     raise asyncio.TimeoutError
                 await asyncio.sleep(_ATTEMPT)
@@ -119,16 +119,9 @@ class Suspects:
                 await asyncio.sleep(self._broke + _DEATH - time.monotonic())
                 yield
             finally:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
+                unlock(self._fd)
         finally:
             self._turn.release()
-
-    def _lock(self) -> bool:
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
     def _write(self, records: Iterable[tuple[int, float, bytes]]) -> None:
         # One write of a file that is appended to is never mixed with another's.

@@ -23,6 +23,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from proxy_app.locks import try_lock, unlock
+
 #: A key names a group and takes any place in it; one that finds it full goes without a trial. With
 #: 2048 inputs under way, which keep eight GPUs busy, that happens to one of 100,000.
 GROUPS, GROUP = 16384, 4
@@ -72,7 +74,7 @@ class Trials:
         # Written, not only made long: to touch a page for which there is no room ends a process.
         if os.fstat(self._fd).st_size < _SIZE:
             os.pwrite(self._fd, bytes(_SIZE), 0)
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        unlock(self._fd)
         self._memory = mmap.mmap(self._fd, _SIZE)
         self._words = memoryview(self._memory).cast("Q")
         self._owners = self._words[:_PLACES]
@@ -105,14 +107,14 @@ class Trials:
         ends = time.monotonic() + seconds
         while True:
             owner, taken = 0, -1
-            if self._lock():
+            if try_lock(self._fd):
                 try:
                     places, taken = self._claim_at_once(tags, seconds)
                     if taken < 0:
                         return places
                     owner = self._owners[taken]
                 finally:
-                    fcntl.flock(self._fd, fcntl.LOCK_UN)
+                    unlock(self._fd)
             while True:
                 if time.monotonic() > ends:
                     raise asyncio.TimeoutError
@@ -161,13 +163,6 @@ class Trials:
             if not self._owners[place]:
                 return place
         return next((place for place in group if not _is_on_trial(self._owners[place])), -1)
-
-    def _lock(self) -> bool:
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
 
 def _is_on_trial(owner: int) -> bool:

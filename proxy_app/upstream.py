@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import aiohttp
@@ -108,9 +109,12 @@ class Result:
 
 
 class Upstream:
-    """A client of one base URL. ``connections`` counts those that carried inputs."""
+    """A client of one base URL. ``connections`` counts those that carried inputs.
 
-    def __init__(self, settings: Settings, suspects: Suspects, trials: Trials) -> None:
+    What workers must know of each other's inputs lies in ``folder``, which they share.
+    """
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
         self._url = settings.upstream_url
         self._payload_limit = settings.upstream_payload_limit
         self._seconds = settings.upstream_timeout
@@ -120,8 +124,8 @@ class Upstream:
         if settings.upstream_api_key:
             self._headers["Authorization"] = f"Bearer {settings.upstream_api_key}"
         self.connections = 0
-        self._suspects = suspects
-        self._trials = trials
+        self._suspects = Suspects(folder / "suspects")
+        self._trials = Trials(folder / "trials")
         self._cutting = asyncio.Lock()
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(self._count_connection)
@@ -140,9 +144,11 @@ class Upstream:
         return self._url + path
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections and files."""
         for session in (self._kept, self._fresh, self._probes):
             await session.close()
+        self._suspects.close()
+        self._trials.close()
 
     async def forward(
         self, method: str, url: URL, headers: CIMultiDict[str], body: bytes
@@ -163,14 +169,9 @@ class Upstream:
             async with self._trials.of([mark], self._seconds) as trial:
                 self._suspects.read()
                 if not self._suspects.verdict(mark):
-                    try:
-                        answer = await send()
-                        trial.survived = True
-                        return answer
-                    except BrokenError as error:
-                        if not error.began:
-                            self._suspects.accuse([mark])
-                        raise
+                    answer = await self._first(mark, send)
+                    trial.survived = True
+                    return answer
         except asyncio.TimeoutError:
             raise self._late() from None
         return await self._alone(mark, send)
@@ -240,6 +241,15 @@ class Upstream:
         if not len(self._suspects):
             return batch
         return [load for load in batch if not self._suspects.verdict(load.key)]
+
+    async def _first(self, mark: bytes, send: Callable[[], Awaitable[T]]) -> T:
+        """Send a body; one that breaks its connection is a suspect then."""
+        try:
+            return await send()
+        except BrokenError as error:
+            if not error.began:
+                self._suspects.accuse([mark])
+            raise
 
     async def _alone(self, key: bytes, send: Callable[[], Awaitable[T]]) -> T:
         """Send a suspect while no worker sends another; raises EmbedError where it is convicted."""

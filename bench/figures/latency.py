@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import orjson
 
 from bench import servers, wrk
 from bench.figure import Figure, side_by_side
-from bench.figures.misses import BATCH, new_texts
+from bench.figures.misses import BATCH, send_new
 
 
 def measure() -> Iterator[Figure]:
@@ -43,20 +44,16 @@ def misses(url: str) -> Iterator[None]:
     At a lower priority than wrk has, whose core it shares.
     """
     over = threading.Event()
-    sent: list[str] = []  # what each was told
 
     def send() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         while not over.is_set():
-            headers, _ = new_texts(url)
-            sent.append(headers["X-Cache"])
+            send_new(url)
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(timeout=120)
-    if not sent or not all(told.startswith("miss") for told in sent):
-        raise SystemExit(f"bench: {url}: requests of new texts: {sent}")
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send)
+        try:
+            yield
+        finally:
+            over.set()
+        sending.result()  # raises what went wrong
