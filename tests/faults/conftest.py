@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.proxy.conftest import Proxy, qdrant, start, tei, worker_pids
 
-__all__ = ["connect", "gauges", "qdrant", "resident", "start", "tei", "until_idle"]
+__all__ = ["connect", "gauges", "is_held", "qdrant", "resident", "start", "tei", "until_idle"]
 
 
 async def gauges(proxy: Proxy) -> dict[str, float]:
@@ -41,6 +41,14 @@ def resident(proxy: Proxy) -> float:
 def sockets(proxy: Proxy) -> int:
     """Count the open files of all workers."""
     return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in worker_pids(proxy))
+
+
+def is_held(client: asyncio.BaseTransport) -> bool:
+    """Tell by the kernel's table whether a worker still holds its end of a client's connection."""
+    _, proxy_port = client.get_extra_info("peername")
+    _, client_port = client.get_extra_info("sockname")
+    ends = f" 0100007F:{proxy_port:04X} 0100007F:{client_port:04X} "
+    return ends in Path("/proc/net/tcp").read_text()
 
 
 @asynccontextmanager

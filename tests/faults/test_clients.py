@@ -10,7 +10,7 @@ import struct
 import time
 from contextlib import AsyncExitStack, suppress
 
-from tests.faults.conftest import connect, resident, sockets
+from tests.faults.conftest import connect, is_held, resident, sockets
 from tests.proxy.conftest import Proxy, StartProxy
 from tests.stand_ins.tei import StandInTei
 
@@ -83,10 +83,11 @@ async def test_a_reader_that_does_not_read(start: StartProxy, tei: StandInTei) -
             nonlocal most
             took.append(await serves_others(proxy))
             most = max(most, resident(proxy))
-            return sockets(proxy) <= files + 2
+            held = any(is_held(transport) for _, transport in readers)
+            return not held and sockets(proxy) <= files + 2
 
         async def all_there() -> bool:
-            return sockets(proxy) >= files + 20
+            return all(is_held(transport) for _, transport in readers)
 
         await proxy.until(all_there)
         await proxy.until(cut_off, 30)
