@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Every recipe is plain POSIX sh. Variables given to make reach the
 # programs by the environment, which is make's own doing, so that no shell reads what they hold.
-.PHONY: help run example example-evaluation test check bench bench-peers load-test clean lock \
-        scenarios up shell down docs
+.PHONY: help run example example-evaluation test bench bench-peers load-test clean lock \
+        scenarios docs
 
 PYTHON ?= python3
 
@@ -15,15 +15,12 @@ help:
 	@echo '             QDRANT_URL=    a Qdrant of yours, in place of ours'
 	@echo 'make example code search as a page in the browser, over what make run serves; Ctrl-C stops it'
 	@echo '             CODE_SEARCH_PORT=7860  where it listens; CODE_SEARCH_ENDPOINT= another endpoint'
-	@echo 'make test    everything: make check, then the scenarios where the machine can'
-	@echo 'make check   lint, format, types and tests, without real systemd hosts'
+	@echo 'make test    lint, format, types and tests'
+	@echo 'make scenarios  the deployment on real systemd hosts: molecule test --all --report (root)'
 	@echo 'make bench   figures of speed, side by side with nginx and the balancer (PARTS=hits cpu)'
 	@echo "make bench-peers  the same requests to LiteLLM's proxy and to ours, side by side"
 	@echo 'make load-test  put a load on an endpoint (ARGS="http://127.0.0.1:8080 -r 1000"; ARGS=-h)'
 	@echo 'make clean   drop the cache that make run keeps (DATA_DIR= as there)'
-	@echo 'make scenarios  the deployment on real systemd hosts (root; OS=trixie, ONLY=rescale)'
-	@echo 'make up      deploy a host of the test bed, and say how to reach it (NAME=, OS=)'
-	@echo 'make shell   a shell on it;  make down: remove every trace of the test bed'
 	@echo 'make docs    write the generated pages anew'
 	@echo 'make lock    write the lock files anew (UPGRADE=--upgrade for newer versions)'
 	@echo 'PYTHON=python3.12 chooses another Python for any of them'
@@ -46,12 +43,6 @@ test:
 	@$(PYTHON) scripts/bootstrap.py example
 	@exec .venv/bin/python scripts/check.py
 
-check:
-	@$(PYTHON) scripts/bootstrap.py test
-	@$(PYTHON) scripts/bootstrap.py clients
-	@$(PYTHON) scripts/bootstrap.py example
-	@exec .venv/bin/python scripts/check.py fast
-
 bench:
 	@$(PYTHON) scripts/bootstrap.py test
 	@exec .venv/bin/python -m bench $(PARTS)
@@ -73,25 +64,10 @@ lock:
 	@$(PYTHON) scripts/bootstrap.py
 	@$(PYTHON) scripts/lock.py $(UPGRADE)
 
-OS ?= bookworm
-NAME ?= one
-INVENTORY = $${EMBEDRACK_BED:-/var/lib/embedrack-bed}/inventory-$(NAME)
-
 scenarios:
 	@$(PYTHON) scripts/bootstrap.py test
-	@.venv/bin/python -u molecule/run.py --os $(OS) $(ONLY)
-
-up:
-	@$(PYTHON) scripts/bootstrap.py test
-	@.venv/bin/python molecule/bed up $(NAME) --os $(OS)
-	@.venv/bin/ansible-playbook -i "$(INVENTORY)" site.yml
-	@echo 'make shell NAME=$(NAME) opens a shell there; make down removes it'
-
-shell:
-	@.venv/bin/python molecule/bed shell $(NAME)
-
-down:
-	@.venv/bin/python molecule/bed down
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" molecule test --all --report
+	@.venv/bin/python molecule/report.py --complete
 
 docs:
 	@$(PYTHON) scripts/bootstrap.py test

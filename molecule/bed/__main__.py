@@ -1,12 +1,25 @@
-"""The test bed: `python3 molecule/bed up|down|status|shell|inventory|traces` (root, Linux)."""
+"""The test bed: `python3 molecule/bed VERB [HOST]` (root, Linux).
+
+up NAME              boot a host, with what it needs beside it
+down [NAME]          remove a host, or all of them and the network
+status               list the hosts
+shell NAME [COMMAND] a shell on a host
+inventory NAME       write the folder of a host's inventory and print its path
+snapshot NAME LABEL  keep a host's state under a label
+restore NAME [LABEL] boot a host as it was then; without a label, empty
+traces               list what a bed can leave on this machine
+"""
 
 import argparse
+import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import artifacts
@@ -15,6 +28,7 @@ import image
 import network
 import paths
 import process
+import snapshot
 import traces
 from command import Failure, run, say
 
@@ -27,14 +41,21 @@ NEEDED = {
     "ip": "iproute2",
     "ssh": "openssh-client",
 }
+#: The exit status of `restore` where there is no such snapshot.
+ABSENT = 4
+VERBS = ("up", "down", "status", "shell", "inventory", "snapshot", "restore", "traces")
 
 
 def main() -> int:
     """Run a verb; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="molecule/bed", description=__doc__)
-    parser.add_argument("verb", choices=["up", "down", "status", "shell", "inventory", "traces"])
+    parser = argparse.ArgumentParser(
+        prog="molecule/bed",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("verb", choices=VERBS)
     parser.add_argument("name", nargs="?", default="", help="the host; `one` unless said")
-    parser.add_argument("command", nargs="*", help="for shell: what to run there")
+    parser.add_argument("command", nargs="*", help="for shell: what to run; else the label")
     parser.add_argument("--os", default="bookworm", choices=image.SYSTEMS)
     parser.add_argument("--all", action="store_true", help="down: drop images and artifacts too")
     options = parser.parse_args()
@@ -46,6 +67,10 @@ def main() -> int:
             down(options.name, everything=options.all)
         elif options.verb == "inventory":
             print(inventory.write(name, str(host.about(name)["address"])))
+        elif options.verb == "snapshot":
+            snapshot.save(name, options.command[0])
+        elif options.verb == "restore":
+            snapshot.restore(name, "".join(options.command[:1]))
         elif options.verb == "traces":
             print("\n".join(traces.found()))
         elif options.verb == "shell":
@@ -58,6 +83,9 @@ def main() -> int:
     except KeyError:
         print(f"bed: there is no host {name}; `up {name}` makes it", file=sys.stderr)
         return 1
+    except snapshot.Absent as absent:
+        print(f"bed: {absent}", file=sys.stderr)
+        return ABSENT
     except Failure as failure:
         print(f"bed: {failure}", file=sys.stderr)
         return 1
@@ -75,18 +103,32 @@ def up(name: str, system: str) -> None:
     refuse_where_impossible()
     began = time.monotonic()
     paths.STATE.mkdir(parents=True, exist_ok=True)
-    if not paths.KEY.exists():
-        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bed", "-f", paths.KEY)
-    image.ensure("bookworm")
-    artifacts.ensure()
-    network.up()
-    serve_models()
+    with alone(system):
+        image.ensure(system)
+    with alone(artifacts.SYSTEM):
+        image.ensure(artifacts.SYSTEM)
+    with alone("shared"):
+        if not paths.KEY.exists():
+            run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bed", "-f", paths.KEY)
+        artifacts.ensure()
+        network.up()
+        serve_models()
     known = names()
     taken = {int(str(host.about(other).get("number", -1))) for other in known if other != name}
-    number = next(n for n in range(200) if n not in taken)
+    # The hosts that are named as their system are Molecule's: its inventory knows their addresses.
+    reserved = {system: 100 + number for number, system in enumerate(image.SYSTEMS)}
+    number = reserved.get(name, next(n for n in range(100) if n not in taken))
     address = host.up(name, system, number)
     folder = inventory.write(name, address)
     say(f"{name} is up after {time.monotonic() - began:.0f} s; inventory {folder}")
+
+
+@contextlib.contextmanager
+def alone(part: str) -> Iterator[None]:
+    """Let several hosts that come up at the same time take turns at a part that they share."""
+    with (paths.STATE / f"{part}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def refuse_where_impossible() -> None:

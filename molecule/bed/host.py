@@ -11,41 +11,47 @@ from pathlib import Path
 
 import image
 import network
+import packages
 import paths
 import process
 from command import Failure, say
 
 #: Runs in a mount namespace of its own, which takes the overlay away when it ends. nspawn exits
 #: with 133 when the host reboots. podman's own overlays cannot lie on ours, so its storage is bound
-#: in; the packages of apt are shared, so that a second host fetches none.
+#: in, and so is apt's folder of packages.
 BOOT = """\
 set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run
-mount -t overlay overlay -o lowerdir={base},upperdir=upper,workdir=work root
+mount -t overlay overlay -o lowerdir={lower},upperdir=upper,workdir=work root
 while :; do
     status=0
     SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn -b -D root --register=no --keep-unit \
         -M {name} --capability=all --system-call-filter='@keyring bpf' \
-        --bind="$PWD/containers:/var/lib/containers" --bind={packages}:/var/cache/apt/archives \
-        --network-bridge={bridge} --resolv-conf=bind-host </dev/null >>console.log 2>&1 || status=$?
+        --bind="$PWD/containers:/var/lib/containers" \
+        --bind="$PWD/packages:/var/cache/apt/archives" --network-bridge={bridge} \
+        --resolv-conf=bind-host </dev/null >>console.log 2>&1 || status=$?
     test $status = 133 || exit $status
 done
 """
 
 
-def up(name: str, system: str, number: int) -> str:
-    """Boot a host and return its address, once it says that it runs."""
+def up(name: str, system: str, number: int, lower: Path | None = None) -> str:
+    """Boot a host and return its address, once it says that it runs.
+
+    `lower` is the folder of a snapshot: the host starts as it was when the snapshot was taken.
+    """
     folder = paths.host(name)
     address = f"{network.PREFIX}.{10 + number}"
     if pid(name):
         return address
     base = image.ensure(system)
-    packages = paths.STATE / "packages" / system
-    for part in (*(folder / name for name in ("upper", "work", "root", "containers")), packages):
-        part.mkdir(parents=True, exist_ok=True)
+    for part in ("upper", "work", "root", "containers"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    packages.lend(system, folder / "packages")
     furnish(folder / "upper", name, address)
-    script = BOOT.format(base=base, name=name, bridge=network.BRIDGE, packages=packages)
+    layers = [base] if lower is None else [lower / "upper", base]
+    script = BOOT.format(lower=":".join(map(str, layers)), name=name, bridge=network.BRIDGE)
     with (folder / "boot.log").open("w") as log:
         booted = subprocess.Popen(
             ["unshare", "-m", "bash", "-c", script],
@@ -107,9 +113,8 @@ def cdi() -> dict[str, object]:
 
 def wait(name: str, address: str) -> None:
     """Wait until the host answers and its systemd is through with starting."""
-    for _ in range(90):
-        if not pid(name):
-            break
+    give_up = time.monotonic() + 120
+    while time.monotonic() < give_up and pid(name):
         done = subprocess.run(
             ["timeout", "10", *ssh(address), "systemctl is-system-running"],
             check=False,
@@ -119,7 +124,7 @@ def wait(name: str, address: str) -> None:
         if done.stdout.strip() in ("running", "degraded"):
             say(f"{name} at {address}: {done.stdout.strip()}")
             return
-        time.sleep(1)
+        time.sleep(0.2)
     console = paths.host(name) / "console.log"
     tail = console.read_text(errors="replace")[-1500:] if console.exists() else ""
     raise Failure(
@@ -149,19 +154,26 @@ def pid(name: str) -> int:
     return process.pid(record(name))
 
 
+def off(name: str) -> None:
+    """Power a host off; its folder stays."""
+    number = pid(name)
+    if not number:
+        return
+    known = about(name)
+    subprocess.run(
+        ["timeout", "10", *ssh(str(known["address"])), "systemctl poweroff"],
+        check=False,
+        capture_output=True,
+    )
+    give_up = time.monotonic() + 30
+    while pid(name):
+        if time.monotonic() > give_up:
+            os.killpg(number, signal.SIGKILL)
+        time.sleep(0.1)
+    packages.give_back(str(known["system"]), paths.host(name) / "packages")
+
+
 def down(name: str) -> None:
     """Power a host off and delete its overlay."""
-    number = pid(name)
-    if number:
-        subprocess.run(
-            ["timeout", "10", *ssh(str(about(name)["address"])), "systemctl poweroff"],
-            check=False,
-            capture_output=True,
-        )
-        for _ in range(200):
-            if not pid(name):
-                break
-            time.sleep(0.1)
-        else:
-            os.killpg(number, signal.SIGKILL)
+    off(name)
     shutil.rmtree(paths.host(name), ignore_errors=True)

@@ -1,11 +1,11 @@
-"""Where the bed keeps what it makes: outside the checkout, EMBEDRACK_BED names another folder."""
+"""Where the bed keeps what it makes: outside the checkout, BED_DIR names another folder."""
 
 import os
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 STAND_INS = Path(__file__).resolve().parent / "stand_ins"
-STATE = Path(os.environ.get("EMBEDRACK_BED", "/var/lib/embedrack-bed"))
+STATE = Path(os.environ.get("BED_DIR", "/var/lib/embedrack-bed"))
 ARTIFACTS = STATE / "artifacts"
 KEY = STATE / "key"
 
