@@ -42,7 +42,7 @@ def test_every_part_is_included() -> None:
     for place in templates():
         if place.endswith(PART):
             beside = (TEMPLATES / place[1:]).parent.glob("*.j2")
-            include = f"{{% include '{Path(place).name}' %}}"
+            include = f"{{% include '{Path(place).name}' +%}}"
             users = [path for path in beside if include in path.read_text()]
             assert len(users) > 1, f"{place} is shared by {len(users)}"
 
