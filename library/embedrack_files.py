@@ -308,7 +308,8 @@ def bring(want: dict[str, Any], dry: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Run as a module of Ansible's."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    # The arguments are whole files, which belong in no journal.
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True)
     try:
         module.exit_json(**bring(module.params, module.check_mode))
     except (OSError, LookupError, ValueError, subprocess.CalledProcessError) as error:
