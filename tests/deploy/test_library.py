@@ -35,7 +35,7 @@ def bring(dry: bool = False, **want: Any) -> dict[str, Any]:
 
 def test_folders_and_files_are_made_once(tmp_path: Path) -> None:
     folder, place = tmp_path / "a" / "b", tmp_path / "a" / "b" / "one"
-    want = {
+    want: dict[str, Any] = {
         "folders": [{"path": str(folder), "mode": "0700", **OWN}],
         "files": [file(place, "text\n")],
     }
@@ -53,7 +53,10 @@ def test_check_mode_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
     place.write_text("former")
     place.chmod(0o600)
     gone.touch()
-    want = {"files": [file(place, "new"), file(tmp_path / "two", "")], "absent": [str(gone)]}
+    want: dict[str, Any] = {
+        "files": [file(place, "new"), file(tmp_path / "two", "")],
+        "absent": [str(gone)],
+    }
     dry = bring(dry=True, **want)
     assert (place.read_text(), gone.exists()) == ("former", True)
     assert not (tmp_path / "two").exists()
@@ -156,7 +159,7 @@ def systemctl(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         started = int((time.monotonic() - 60) * 1e6)
         return subprocess.CompletedProcess(command, 0, SHOWN.format(started=started).encode())
 
-    monkeypatch.setattr(embedrack_files.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     return asked
 
 
