@@ -20,6 +20,7 @@ CHECKS = {
     "types": [
         MYPY,
         [*MYPY, "--python-version", "3.11", "scripts"],
+        [*MYPY, "library"],
         [*MYPY, "molecule/bed"],
         [*MYPY, "molecule/load"],
         [*MYPY, "molecule/run.py", "molecule/scenario.py", "molecule/scenarios"],

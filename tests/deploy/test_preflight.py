@@ -1,22 +1,15 @@
 """What preflight makes of a host, on what programs print there."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-PLACE = Path(__file__).parents[2] / "roles" / "preflight" / "files" / "inspect_host.py"
+from library import embedrack_inspect
 
 
 @pytest.fixture(scope="module")
 def inspect_host() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("inspect_host", PLACE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return embedrack_inspect
 
 
 PRINTED = "0, GPU-aaaa, 9.0\n1, GPU-bbbb, 9.0\n3, GPU-dddd, 8.6\n"
@@ -74,3 +67,9 @@ def test_an_old_python_is_named(inspect_host: ModuleType, monkeypatch: pytest.Mo
 def test_two_services_on_one_port_are_refused(inspect_host: ModuleType) -> None:
     findings = inspect_host.check_ports([("proxy_port", 48080), ("nginx_port", 48080)])
     assert findings == ["proxy_port and nginx_port are both 48080; change one of them"]
+
+
+def test_installed_packages_are_read_as_dpkg_query_prints_them(inspect_host: ModuleType) -> None:
+    printed = "curl installed\nnginx config-files\npodman installed\ncurl installed\n"
+    assert inspect_host.parse_packages(printed) == ["curl", "podman"]
+    assert inspect_host.parse_packages("") == []

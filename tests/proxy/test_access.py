@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-import sys
 from pathlib import Path
 
 import pytest
 
+from library import embedrack_ask
 from proxy_app.settings import Settings, SettingsError
 from tests.proxy.conftest import Proxy, StartProxy
 
-ROOT = Path(__file__).parents[2]
 ALICE, BOB, ADMIN = "alice's key", "bob's key", "the administrator's"
 
 
@@ -72,20 +70,11 @@ async def test_the_hosts_verification_has_a_key(start: StartProxy, tmp_path: Pat
     assert await told_to_tei(proxy, f"Bearer {ADMIN}") == ""
     settings = tmp_path / "proxy.env"
     settings.write_text(f'EMBEDRACK_PORT="1"\nEMBEDRACK_ADMIN_KEY="{ADMIN}"\n')
-    assert "401" in (await verify(proxy, "/dev/null"))[1]
-    told, errors = await verify(proxy, str(settings))
-    assert json.loads(told)["dimension"] == 8, errors
-
-
-async def verify(proxy: Proxy, settings: str) -> tuple[str, str]:
-    """Run what playbooks/verify.yml runs on a host; gives stdout and stderr."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(ROOT / "roles/proxy/files/ask.py"), proxy.url, settings),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await asyncio.wait_for(process.communicate(), 60)
-    return output.decode(), errors.decode()
+    with pytest.raises(embedrack_ask.Unwell, match="401"):
+        await asyncio.to_thread(embedrack_ask.ask, proxy.url, {})
+    headers = embedrack_ask.headers_of(settings.read_text())
+    reply = await asyncio.to_thread(embedrack_ask.ask, proxy.url, headers)
+    assert reply["dimension"] == 8
 
 
 async def told_to_tei(proxy: Proxy, header: str) -> str:

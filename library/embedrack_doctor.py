@@ -1,7 +1,4 @@
-"""Looks at a host and says what is wrong: one JSON object a check, `ok`, what was seen, the remedy.
-
-Runs on the host, standard library alone, reads only. `doctor.py CONFIG_DIR`.
-"""
+"""Looks at a host and says what is wrong: one object a check, `ok`, what was seen, the remedy."""
 
 from __future__ import annotations
 
@@ -10,11 +7,44 @@ import re
 import shutil
 import ssl
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Dict
+from typing import Callable, Dict
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: embedrack_doctor
+short_description: Looks at a host and says what is wrong
+description:
+  - Checks units, instances, store, balancer, endpoint, collector and disks, and changes nothing.
+  - Findings are no failure of the module's; the caller decides.
+options:
+  config_dir:
+    description: Folder of the settings.
+    type: path
+    default: /etc/embedrack
+  parts:
+    description: What is looked at, everything by default.
+    type: list
+    elements: str
+    choices: [instances, store, balancer, endpoint, collector, disk]
+    default: [instances, store, balancer, endpoint, collector, disk]
+author: Embedrack
+"""
+EXAMPLES = r"""
+- name: Look at the instances
+  embedrack_doctor:
+    parts: [instances]
+  register: look
+"""
+RETURN = r"""
+findings:
+  description: One object a check, with check, ok, what was seen, and the remedy where it is not ok.
+  type: list
+  returned: always
+"""
 
 Finding = Dict[str, object]
 
@@ -30,7 +60,7 @@ def finding(check: str, ok: bool, seen: str, remedy: str) -> Finding:
 
 
 def unit(name: str) -> Finding:
-    """Tell whether a unit is active, and how often it was restarted."""
+    """Say whether a unit is active, and how often it was restarted."""
     fields = "ActiveState,SubState,NRestarts"
     done = subprocess.run(
         ["systemctl", "show", f"--property={fields}", name],
@@ -38,18 +68,18 @@ def unit(name: str) -> Finding:
         text=True,
         check=False,
     )
-    told = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
-    state = told.get("ActiveState", "unknown")
+    shown = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
+    state = shown.get("ActiveState", "unknown")
     return finding(
         f"unit {name}",
         state == "active",
-        f"{state} ({told.get('SubState')}), restarts {told.get('NRestarts', 0)}",
+        f"{state} ({shown.get('SubState')}), restarts {shown.get('NRestarts', 0)}",
         f"`journalctl -u {name} -n 50` says why; `systemctl start {name}`",
     )
 
 
 def answers(check: str, url: str, remedy: str) -> Finding:
-    """Tell whether a URL answers with 200 within five seconds."""
+    """Say whether a URL answers with 200 within five seconds."""
     try:
         with urllib.request.urlopen(url, timeout=5, context=UNCHECKED) as reply:
             return finding(check, reply.status == 200, f"{url}: {reply.status}", remedy)
@@ -72,7 +102,7 @@ def instances(config: Path) -> list[Finding]:
     """Check each TEI instance: unit and health."""
     found = []
     for path in sorted(config.glob("tei/*.env")):
-        remedy = f"`systemctl restart tei@{path.stem}`; `nvidia-smi` tells of its GPU"
+        remedy = f"`systemctl restart tei@{path.stem}`; `nvidia-smi` shows its GPU"
         found.append(unit(f"tei@{path.stem}.service"))
         found.append(answers(f"instance {path.stem}", value(path, "TEI_HEALTH"), remedy))
     return found
@@ -131,7 +161,7 @@ def endpoint(config: Path) -> list[Finding]:
     ]
 
 
-def collector() -> list[Finding]:
+def collector(config: Path) -> list[Finding]:
     """Check the timer of the collector, and how its last run went."""
     if not Path("/etc/systemd/system/embedrack-gc.timer").exists():
         return []
@@ -149,7 +179,7 @@ def collector() -> list[Finding]:
     ]
 
 
-def disk() -> list[Finding]:
+def disk(config: Path) -> list[Finding]:
     """Check that Qdrant and podman have room to write."""
     found = []
     for place in ("/var/lib/embedrack", "/var/lib/containers"):
@@ -161,16 +191,39 @@ def disk() -> list[Finding]:
     return found
 
 
-def main(config: Path) -> int:
-    """Print every finding as a JSON list."""
-    found = instances(config) + store(config) + balancer(config) + endpoint(config)
-    found += collector() + disk()
+#: What the option `parts` names.
+PARTS: Dict[str, Callable[[Path], "list[Finding]"]] = {
+    "instances": instances,
+    "store": store,
+    "balancer": balancer,
+    "endpoint": endpoint,
+    "collector": collector,
+    "disk": disk,
+}
+
+
+def look(config: Path, parts: list[str]) -> list[Finding]:
+    """Return every finding of the parts; that nothing is deployed is one too."""
+    found = [one for part in parts for one in PARTS[part](config)]
     if not any(str(one["check"]).startswith("unit") for one in found):
         remedy = "`ansible-playbook site.yml` deploys"
         found.append(finding("deployment", False, f"nothing in {config}", remedy))
-    print(json.dumps(found))
-    return 0
+    return found
+
+
+def main() -> None:
+    """Run as a module of Ansible's."""
+    parts = {"type": "list", "elements": "str", "choices": list(PARTS), "default": list(PARTS)}
+    module = AnsibleModule(
+        argument_spec={
+            "config_dir": {"type": "path", "default": "/etc/embedrack"},
+            "parts": parts,
+        },
+        supports_check_mode=True,
+    )
+    found = look(Path(module.params["config_dir"]), module.params["parts"])
+    module.exit_json(changed=False, findings=found)
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    main()

@@ -1,20 +1,58 @@
-"""Looks at a host before anything is touched: wanted values in (JSON, stdin), findings out (JSON).
-
-Runs on the host with its own Python (3.8 or newer), standard library alone, and changes nothing.
-The reply: ``findings`` (sentences, each with variable and remedy), ``gpus`` (what ``tei_gpus``
-became: a list of name, device, port), ``image_prefix`` (what ``auto`` became).
-"""
+"""Looks at a host before anything is touched, and says what is wrong with it."""
 
 from __future__ import annotations
 
-import json
 import os
+import platform
+import pwd
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: embedrack_inspect
+short_description: Looks at a host before anything is touched
+description:
+  - Holds what is wanted of a host against what is there, and changes nothing.
+  - Findings are no failure of the module's; the caller decides.
+options:
+  tei_here: {type: bool, required: true, description: Whether instances run here.}
+  qdrant_here: {type: bool, required: true, description: Whether Qdrant is installed here.}
+  proxy_here: {type: bool, required: true, description: Whether the proxy runs here.}
+  nginx_here: {type: bool, required: true, description: Whether a balancer runs beside the proxy.}
+  tei_gpus: {type: raw, required: true, description: The variable of that name.}
+  tei_device: {type: str, required: true, description: The variable of that name.}
+  tei_image: {type: str, required: true, description: The variable of that name.}
+  tei_local: {type: bool, required: true, description: Whether the image comes from a registry.}
+  tei_base_port: {type: int, required: true, description: The variable of that name.}
+  qdrant_port: {type: int, required: true, description: The variable of that name.}
+  nginx_port: {type: int, required: true, description: The variable of that name.}
+  proxy_port: {type: int, required: true, description: The variable of that name.}
+  data_dir: {type: path, required: true, description: The folder of models and cache.}
+  reserve_gb: {type: int, required: true, description: GB that must be free there.}
+  packages: {type: list, elements: str, default: [], description: Packages to look for.}
+author: Embedrack
+"""
+EXAMPLES = r"""
+- name: Look at the host
+  embedrack_inspect: "{{ wanted }}"
+  register: look
+"""
+RETURN = r"""
+findings: {description: Sentences with variable and remedy., type: list, returned: always}
+gpus: {description: name, device and port of each instance., type: list, returned: always}
+image_prefix: {description: What `auto` became., type: str, returned: always}
+packages: {description: Those of the packages that are installed., type: list, returned: always}
+homes: {description: Home by name of every user of ours., type: dict, returned: always}
+nginx: {description: Whether nginx was here before., type: bool, returned: always}
+cores: {description: Cores that programs may use., type: int, returned: always}
+architecture: {description: As `uname -m` prints it., type: str, returned: always}
+"""
 
 #: Compute capability -> prefix of TEI's image tag (TEI's documentation of its images).
 PREFIXES = {
@@ -102,8 +140,8 @@ def instances(want: dict[str, Any]) -> tuple[list[dict[str, Any]], str, list[str
             "cpu-",
             [],
         )
-    told = run("nvidia-smi", "--query-gpu=index,uuid,compute_cap", "--format=csv,noheader")
-    present = parse_gpus(told or "")
+    shown = run("nvidia-smi", "--query-gpu=index,uuid,compute_cap", "--format=csv,noheader")
+    present = parse_gpus(shown or "")
     if not present:
         return (
             [],
@@ -173,7 +211,9 @@ def ours(port: int) -> bool:
 
 def check_ports(wanted: list[tuple[str, int]]) -> list[str]:
     """Return a finding for each port that is somebody else's, or wanted twice."""
-    findings, seen, busy = [], {}, listening()
+    findings: list[str] = []
+    seen: dict[int, str] = {}
+    busy = listening()
     for variable, port in wanted:
         if not 1 <= port <= 65535:
             findings.append("%s is %d: a port from 1 to 65535 is wanted" % (variable, port))
@@ -213,8 +253,8 @@ def check_programs(want: dict[str, Any]) -> list[str]:
             "release of the distribution" % sys.version_info[:2]
         )
     if want["tei_here"]:
-        told = run("podman", "--version") or run("apt-cache", "policy", "podman") or ""
-        found = re.search(r"(?:version|Candidate:) (\d+)\.(\d+)", told)
+        shown = run("podman", "--version") or run("apt-cache", "policy", "podman") or ""
+        found = re.search(r"(?:version|Candidate:) (\d+)\.(\d+)", shown)
         if found and (int(found.group(1)), int(found.group(2))) < (4, 1):
             findings.append(
                 "podman %s.%s knows no CDI devices: 4.1 or newer is wanted; use a newer release "
@@ -250,10 +290,26 @@ def check_disk(want: dict[str, Any]) -> list[str]:
     return []
 
 
+def parse_packages(text: str) -> list[str]:
+    """Read lines of `dpkg-query --showformat '${Package} ${db:Status-Status}'`: the installed."""
+    lines = [line.split(" ") for line in text.splitlines()]
+    return sorted({line[0] for line in lines if line[1:] == ["installed"]})
+
+
+def installed(packages: list[str]) -> list[str]:
+    """Return those of the packages that are installed."""
+    command = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n"]
+    # Its exit status is 1 as soon as one of them is unknown.
+    done = subprocess.run(
+        [*command, *packages], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+    )
+    return parse_packages(done.stdout.decode())
+
+
 def look(want: dict[str, Any]) -> dict[str, Any]:
     """Return the whole reply."""
     findings = check_programs(want)
-    reply = {"gpus": [], "image_prefix": ""}
+    reply: dict[str, Any] = {"gpus": [], "image_prefix": ""}
     ports = []
     if want["tei_here"]:
         reply["gpus"], reply["image_prefix"], found = instances(want)
@@ -268,8 +324,29 @@ def look(want: dict[str, Any]) -> dict[str, Any]:
         if want["nginx_here"]:
             ports.append(("nginx_port", want["nginx_port"]))
     reply["findings"] = findings + check_ports(ports)
+    reply["packages"] = installed(want["packages"])
+    users = pwd.getpwall()
+    reply["homes"] = {u.pw_name: u.pw_dir for u in users if u.pw_name.startswith("embedrack")}
+    reply["nginx"] = os.path.exists("/usr/sbin/nginx")
+    reply["cores"] = len(os.sched_getaffinity(0))
+    reply["architecture"] = platform.machine()
     return reply
 
 
+def main() -> None:
+    """Run as a module of Ansible's."""
+    wanted: dict[str, Any] = {"tei_gpus": {"type": "raw", "required": True}}
+    for kind, names in {
+        "bool": ("tei_here", "qdrant_here", "proxy_here", "nginx_here", "tei_local"),
+        "str": ("tei_device", "tei_image"),
+        "int": ("tei_base_port", "qdrant_port", "nginx_port", "proxy_port", "reserve_gb"),
+        "path": ("data_dir",),
+    }.items():
+        wanted.update({name: {"type": kind, "required": True} for name in names})
+    wanted["packages"] = {"type": "list", "elements": "str", "default": []}
+    module = AnsibleModule(argument_spec=wanted, supports_check_mode=True)
+    module.exit_json(changed=False, **look(module.params))
+
+
 if __name__ == "__main__":
-    print(json.dumps(look(json.load(sys.stdin))))
+    main()
