@@ -55,7 +55,8 @@ class Installer:
         self._command = [
             *(str(python), "-m", "pip", "install", "--no-deps", "--require-hashes"),
             *("--only-binary", ":all:", "--no-input", "--disable-pip-version-check"),
-            *("--progress-bar", "off", "--no-color", "-r", str(lock)),
+            # Python compiles a module when it is first imported, and most never are.
+            *("--progress-bar", "off", "--no-color", "--no-compile", "-r", str(lock)),
         ]
         self._name = python.parent.parent.name
         self._packages = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +28,20 @@ def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
     finally:
         child.terminate()
         child.communicate(timeout=60)
+
+
+@contextmanager
+def heeding_ctrl_c() -> Iterator[None]:
+    """Start processes that SIGINT ends, also where pytest was started to ignore it.
+
+    A process that ignores a signal has its children ignore it; a handler is not inherited.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def first_line(child: subprocess.Popen[str]) -> str:

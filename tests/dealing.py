@@ -1,0 +1,18 @@
+"""Which tests of `pytest -n` run in the same process."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from xdist.scheduler import LoadScopeScheduling
+
+#: The tests of each of these folders share processes that are slow to start, and their state.
+TOGETHER = ("clients", "embedder", "stack")
+
+
+class Dealing(LoadScopeScheduling):
+    """Deals the tests of some folders to one process each, and every other test to any."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = PurePath(nodeid.split("::")[0]).parent.name
+        return folder if folder in TOGETHER else nodeid
