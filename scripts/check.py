@@ -46,6 +46,9 @@ FAST = [name for name in CHECKS if name != "scenarios"]
 
 #: Set by Ctrl-C: what has not begun does not begin.
 INTERRUPTED = threading.Event()
+# Compiled once: a thousand processes are started, and most of what they import is not compiled when it
+# is installed.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def main() -> int:

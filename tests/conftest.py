@@ -1,28 +1,27 @@
-"""How the tests are dealt out to processes, and that on CI a test that did not run is a failure."""
+"""Which tests of `pytest -n` run in the same process."""
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
+from pathlib import PurePath
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-if TYPE_CHECKING:
-    from xdist.scheduler import Scheduling
+# What could not run counts as a failure on CI.
+from tests.not_run import pytest_sessionfinish as pytest_sessionfinish
+
+#: The tests of each of these folders share processes that are slow to start, and their state.
+TOGETHER = ("clients", "embedder", "stack")
+
+
+class Dealing(LoadScopeScheduling):
+    """Deals the tests of some folders to one process each, and every other test to any."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = PurePath(nodeid.split("::")[0]).parent.name
+        return folder if folder in TOGETHER else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
-    # Not at the top: the example's tests import this file, and have no pytest-xdist.
-    from tests.dealing import Dealing
-
-    return Dealing(config, log)
-
-
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    # The processes of `pytest -n` have no reporter of their own.
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    skipped = len(reporter.stats.get("skipped", [])) if reporter is not None else 0
-    if skipped and os.environ.get("CI") and exitstatus == pytest.ExitCode.OK:
-        print(f"\nNOT RUN: {skipped} tests; on CI that is a failure")
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+def pytest_xdist_make_scheduler(config: pytest.Config) -> Dealing:
+    return Dealing(config)
