@@ -46,8 +46,8 @@ FAST = [name for name in CHECKS if name != "scenarios"]
 
 #: Set by Ctrl-C: what has not begun does not begin.
 INTERRUPTED = threading.Event()
-# Compiled once: a thousand processes are started, and most of what they import is not compiled when it
-# is installed.
+# A thousand processes are started, and most of what they import was not compiled when it was
+# installed: the first that imports it is to keep what it compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 

@@ -76,7 +76,7 @@ def whole(tmp_path: Path) -> Checkout:
 
 @pytest.fixture
 def checkout(whole: Checkout) -> Checkout:
-    """Its environments use the pip of these tests: to install one in each takes ten times longer."""
+    """Its environments use the pip of these tests: one in each would take ten times longer."""
     script = whole.path / "scripts" / "environment.py"
     with_pip, without_pip = '"-m", "venv", ', '"-m", "venv", "--without-pip", '
     text = script.read_text()
