@@ -22,7 +22,7 @@ BODY = b'{"inputs":"text"}'
 async def serves_others(proxy: Proxy) -> float:
     """Embed a text over a connection of its own; returns the milliseconds that it took."""
     started = time.perf_counter()
-    # A kept one may be closed by the proxy just when it is used again, if `client_timeout` is short.
+    # With a short `client_timeout` the proxy may close a kept one just when it is used again.
     status, text = await embed_anew(proxy, ["somebody else's"])
     assert (status, len(json.loads(text))) == (200, 1)
     return (time.perf_counter() - started) * 1000

@@ -338,13 +338,21 @@ async def test_another_dimension_behind_the_same_name(
 
 
 async def test_a_client_that_goes_takes_its_work_along(start: StartProxy, tei: StandInTei) -> None:
-    tei.delay = 5
+    answered = tei.held["shared"] = tei.held["only mine"] = asyncio.Event()
     proxy = await start()
     alone = asyncio.create_task(proxy.embed(inputs=["only mine"]))
     both = asyncio.create_task(proxy.embed(inputs=["shared"]))
-    await asyncio.sleep(0.2)
-    other = asyncio.create_task(proxy.embed(inputs=["shared"]))
-    await asyncio.sleep(0.2)
+
+    async def two_wait() -> bool:
+        return tei.in_flight == 2
+
+    await proxy.until(two_wait)
+    other = asyncio.create_task(proxy.embed(inputs=["shared", "others'"]))
+
+    async def other_waits() -> bool:
+        return ["others'"] in tei.calls
+
+    await proxy.until(other_waits)
     for task in (alone, both):
         task.cancel()
 
@@ -352,6 +360,7 @@ async def test_a_client_that_goes_takes_its_work_along(start: StartProxy, tei: S
         return tei.cancelled == 1
 
     await proxy.until(cancelled)
+    answered.set()
     assert (await other)[0] == 200
     assert tei.cancelled == 1
 
@@ -373,8 +382,13 @@ async def test_overload_is_refused_and_passes(start: StartProxy, tei: StandInTei
 
 async def test_a_killed_worker_comes_back(start: StartProxy) -> None:
     proxy = await start(workers=2)
-    os.kill(min(worker_pids(proxy)), signal.SIGKILL)
-    await asyncio.sleep(1)
+    before = worker_pids(proxy)
+    os.kill(min(before), signal.SIGKILL)
+
+    async def another() -> bool:
+        return len(worker_pids(proxy) - before) == 1
+
+    await proxy.until(another)
     for i in range(10):
         assert (await proxy.embed(inputs=f"text {i}"))[0] == 200
 
