@@ -15,7 +15,7 @@ import pip
 import pytest
 
 from tests.run.launch import PATIENCE_S, ROOT
-from tests.stand_ins.process import free_port, heeding_ctrl_c
+from tests.stand_ins.process import free_port, heeding_signals
 
 PYENV = Path.home() / ".pyenv" / "versions"
 OLD = [
@@ -180,7 +180,7 @@ def test_one_of_several_fails(checkout: Checkout) -> None:
 def test_ctrl_c_ends_all_of_several(checkout: Checkout) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
-        with heeding_ctrl_c():
+        with heeding_signals():
             process = checkout.start(lock="run clients", PIP_NO_INDEX="0", PIP_INDEX_URL=index)
         silent.accept()[0].close()  # pip is at work
         os.killpg(process.pid, signal.SIGINT)

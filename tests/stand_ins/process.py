@@ -31,17 +31,20 @@ def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
 
 
 @contextmanager
-def heeding_ctrl_c() -> Iterator[None]:
-    """Start processes that SIGINT ends, also where pytest was started to ignore it.
+def heeding_signals() -> Iterator[None]:
+    """Start processes that heed SIGINT and SIGHUP, also where pytest was started to ignore them.
 
-    A process that ignores a signal has its children ignore it; a handler is not inherited.
+    `nohup pytest &` does that. Children inherit that a signal is ignored, but no handler.
     """
-    before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    numbers = (signal.SIGINT, signal.SIGHUP)
+    ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, lambda *_: None)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def first_line(child: subprocess.Popen[str]) -> str:
