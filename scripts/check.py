@@ -4,6 +4,7 @@ Several run side by side, and the output of each is printed as a block when it h
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -101,7 +102,8 @@ def check(name: str, *, block: bool = False) -> str:
     kept = subprocess.PIPE if block else None
     output, codes = "", []
     for command in CHECKS[name]:
-        if INTERRUPTED.is_set():
+        # Ctrl-C ends the programs too, perhaps before this one knows of it.
+        if INTERRUPTED.is_set() or -signal.SIGINT in codes:
             break
         title = f"== {name}: {' '.join(command[1:])}\n"
         if not block:

@@ -49,6 +49,7 @@ def small(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.timeout(600)
 async def test_this_repository_is_indexed_and_asked(url: str, this_repository: Path) -> None:
     async with tab(url) as page:
         await page.write("source", str(this_repository))
