@@ -15,7 +15,7 @@ from tests.not_run import pytest_sessionfinish as pytest_sessionfinish
 TOGETHER = ("clients", "embedder", "stack")
 
 
-class Dealing(LoadScopeScheduling):
+class Dealing(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
     """Deals the tests of some folders to one process each, and every other test to any."""
 
     def _split_scope(self, nodeid: str) -> str:
