@@ -38,9 +38,7 @@ example-evaluation:
 	@cd examples/code_search && exec ../../.venv-example/bin/python -m evaluation $(EACH)
 
 test:
-	@$(PYTHON) scripts/bootstrap.py test
-	@$(PYTHON) scripts/bootstrap.py clients
-	@$(PYTHON) scripts/bootstrap.py example
+	@$(PYTHON) scripts/bootstrap.py test clients example
 	@exec .venv/bin/python scripts/check.py
 
 bench:

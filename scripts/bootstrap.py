@@ -1,8 +1,9 @@
-"""Makes an environment from a lock: `python3 scripts/bootstrap.py LOCK`.
+"""Makes environments from locks: `python3 scripts/bootstrap.py LOCK...`.
 
 LOCK is run or test (`.venv`), or clients, peers or example, which have one of their own each.
-Without a lock's name it only checks the Python. This file stays readable by any old Python, so
-that it can say which one is needed; the work is in `environment.py` beside it.
+Several are made side by side. Without a lock's name it only checks the Python. This file stays
+readable by any old Python, so that it can say which one is needed; the work is in
+`environment.py` beside it.
 """
 
 import platform

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,12 +42,14 @@ class Failure(Exception):
 
 
 def main(arguments: list[str]) -> int:
-    """Make sure that `.venv` holds the named lock's packages."""
+    """Make sure that the environments of the named locks hold their packages."""
     if not arguments:
         return 0
-    if len(arguments) > 1 or arguments[0] not in VENVS:
-        print(f"usage: bootstrap.py [{'|'.join(VENVS)}]", file=sys.stderr)
+    if not set(arguments) <= set(VENVS):
+        print(f"usage: bootstrap.py [{'|'.join(VENVS)}]...", file=sys.stderr)
         return 2
+    if len(arguments) > 1:
+        return side_by_side(arguments)
     try:
         ensure(arguments[0])
     except Failure as failure:
@@ -62,10 +65,39 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def side_by_side(locks: list[str]) -> int:
+    """Make several environments at the same time, each in a process; 1 if any of them failed."""
+    script = Path(__file__).with_name("bootstrap.py")
+    # Their output is passed on by lines: two lines that move would overwrite each other.
+    makers = [
+        subprocess.Popen([sys.executable, str(script), lock], stdout=subprocess.PIPE, text=True)
+        for lock in locks
+    ]
+    try:
+        with ThreadPoolExecutor(len(makers)) as threads:
+            codes = list(threads.map(pass_on, makers))
+    except KeyboardInterrupt:
+        # The terminal interrupts them too, and each says so.
+        return 130
+    failed = [VENVS[lock].name for lock, code in zip(locks, codes, strict=True) if code]
+    if failed:
+        print(f"failed: {', '.join(failed)}; the reason stands above", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def pass_on(maker: "subprocess.Popen[str]") -> int:
+    """Print what a process prints until it ends; its exit status."""
+    assert maker.stdout is not None
+    with maker:
+        for line in maker.stdout:
+            print(line, end="", flush=True)
+    return maker.returncode
+
+
 def ensure(lock: str) -> None:
     """Leave an environment that holds the packages of this lock, untouched if it already does."""
     venv = VENVS[lock]
-    with only_one(venv):
+    with only_one(lock):
         stamp = read_stamp(venv)
         wanted = describe([lock])
         if stamp == wanted or stamp == describe(["run", "test"]):
@@ -88,18 +120,20 @@ def ensure(lock: str) -> None:
 
 
 @contextmanager
-def only_one(venv: Path) -> Iterator[None]:
-    """Let two `make` at once take turns."""
-    folder = os.open(ROOT, os.O_RDONLY)
+def only_one(lock: str) -> Iterator[None]:
+    """Let two `make` that want one environment take turns."""
+    # Any file that each of them finds would do, but the environment's own folder is made anew.
+    name = "run" if VENVS[lock] == VENV else lock
+    file = os.open(ROOT / "locks" / f"{name}.txt", os.O_RDONLY)
     try:
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"{venv.name}: another make is at work on it, waiting", flush=True)
-            fcntl.flock(folder, fcntl.LOCK_EX)
+            print(f"{VENVS[lock].name}: another make is at work on it, waiting", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(folder)
+        os.close(file)
 
 
 def describe(locks: list[str]) -> dict[str, object]:

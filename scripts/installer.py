@@ -9,6 +9,10 @@ from pathlib import Path
 UNITS = {"bytes": 1e-6, "kB": 1e-3, "MB": 1.0, "GB": 1e3}
 DOWNLOAD = re.compile(r"^\s*Downloading \S+ \(([\d.]+) (bytes|kB|MB|GB)\)")
 
+# The locks whose packages every start imports, whoever starts it: compiled when installed. Most
+# modules of the others are never imported, and Python compiles one when it first is.
+ALL_IMPORTED = ("run", "example")
+
 # The first that is found in what pip said is the reason; the texts have long been pip's own.
 REASONS = (
     (
@@ -57,6 +61,8 @@ class Installer:
             *("--only-binary", ":all:", "--no-input", "--disable-pip-version-check"),
             *("--progress-bar", "off", "--no-color", "-r", str(lock)),
         ]
+        if lock.stem not in ALL_IMPORTED:
+            self._command.append("--no-compile")
         self._name = python.parent.parent.name
         self._packages = 0
         self._megabytes = 0.0

@@ -11,6 +11,7 @@ import time
 from contextlib import AsyncExitStack, suppress
 
 from tests.faults.conftest import connect, is_held, resident, sockets
+from tests.faults.test_suspects import embed_anew
 from tests.proxy.conftest import Proxy, StartProxy
 from tests.stand_ins.tei import StandInTei
 
@@ -19,10 +20,11 @@ BODY = b'{"inputs":"text"}'
 
 
 async def serves_others(proxy: Proxy) -> float:
-    """Embed a text; returns the milliseconds that it took."""
+    """Embed a text over a connection of its own; returns the milliseconds that it took."""
     started = time.perf_counter()
-    status, vectors, _ = await proxy.embed(inputs="somebody else's")
-    assert (status, len(vectors)) == (200, 1)
+    # With a short `client_timeout` the proxy may close a kept one just when it is used again.
+    status, text = await embed_anew(proxy, ["somebody else's"])
+    assert (status, len(json.loads(text))) == (200, 1)
     return (time.perf_counter() - started) * 1000
 
 
@@ -48,14 +50,14 @@ async def test_heads_and_bodies_that_do_not_come(start: StartProxy) -> None:
         print(f"800 slow connections: others are served in {max(took):.0f} ms at most")
         # All together: who goes on dripping has its connection reset soon after it was told.
         told = await asyncio.gather(
-            *(asyncio.wait_for(reader.readline(), 10) for reader, _ in bodies + drips)
+            *(asyncio.wait_for(reader.readline(), 60) for reader, _ in bodies + drips)
         )
         print("a body that does not arrive:", set(told))
         assert set(told) == {b"HTTP/1.1 408 Request Timeout\r\n"}
         drip.cancel()
         for reader, _ in heads + idle:
             with suppress(ConnectionError):  # it still wrote when the proxy had closed
-                assert await asyncio.wait_for(reader.read(), 10) == b""
+                assert await asyncio.wait_for(reader.read(), 60) == b""
         print("a head that does not arrive, and none at all: closed")
         await serves_others(proxy)
 
@@ -95,7 +97,7 @@ async def test_a_reader_that_does_not_read(start: StartProxy, tei: StandInTei) -
         for reader, transport in readers:
             transport.resume_reading()
             with suppress(ConnectionResetError):
-                assert len(await asyncio.wait_for(reader.read(), 10)) < 9_000_000
+                assert len(await asyncio.wait_for(reader.read(), 60)) < 9_000_000
         print(
             f"20 readers that take nothing of 10 MB each: memory {before:.0f}, at most {most:.0f}, "
             f"then {resident(proxy):.0f} MiB; others are served in {max(took):.0f} ms at most"
@@ -115,7 +117,7 @@ async def test_floods_of_headers(start: StartProxy) -> None:
         async with connect(proxy) as (reader, writer):
             head = b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\n" if not flood else HEAD
             writer.write(head + flood + b"\r\n")
-            line = await asyncio.wait_for(reader.readline(), 10)
+            line = await asyncio.wait_for(reader.readline(), 60)
         print(f"{name:20} {line.decode().strip()}")
         assert line.split()[1] == b"400"
         await serves_others(proxy)
@@ -132,7 +134,7 @@ async def test_broken_bodies_are_the_clients_fault(start: StartProxy) -> None:
     for name, rest in broken.items():
         async with connect(proxy) as (reader, writer):
             writer.write(HEAD + rest)
-            line = await asyncio.wait_for(reader.readline(), 10)
+            line = await asyncio.wait_for(reader.readline(), 60)
         print(f"{name:24} {line.decode().strip()}")
         assert line.split()[1] == b"400"
     assert b"Traceback" not in proxy.log

@@ -24,7 +24,7 @@ async def test_so_much_in_flight_and_no_more(start: StartProxy, tei: StandInTei)
 
 async def test_who_waits_too_long_is_told_to_come_again(start: StartProxy, tei: StandInTei) -> None:
     tei.info["max_concurrent_requests"] = 2
-    tei.slow["slow"] = 3
+    answered = tei.held["slow"] = asyncio.Event()
     proxy = await start(queue_timeout=0.3)
     slow = asyncio.create_task(proxy.embed(inputs="slow"))
 
@@ -38,6 +38,7 @@ async def test_who_waits_too_long_is_told_to_come_again(start: StartProxy, tei: 
         assert (status, headers["Retry-After"]) == (429, "1")
         assert json.loads(reply)["error_type"] == "Overloaded"
         assert b"EMBEDRACK_QUEUE_TIMEOUT" in reply
+    answered.set()
     assert (await slow)[0] == 200
     assert (await proxy.embed(inputs="one"))[0] == 200
     await until_idle(proxy)
@@ -60,7 +61,7 @@ async def test_a_full_queue_treats_batch_and_single_alike(
 ) -> None:
     """TEI's issue 662: whether one text or a list of one, the same load gives the same answer."""
     tei.info["max_concurrent_requests"] = 2
-    tei.slow["slow"] = 3
+    answered = tei.held["slow"] = asyncio.Event()
     proxy = await start(max_queue=2)
     requests = [asyncio.create_task(proxy.embed(inputs="slow"))]
 
@@ -81,5 +82,6 @@ async def test_a_full_queue_treats_batch_and_single_alike(
     print(f"a full queue, one text, a list of one, of 2, of 100: {status} {retry_after} {reply!r}")
     assert (status, retry_after) == (429, "1")
     assert b"EMBEDRACK_MAX_QUEUE" in reply
+    answered.set()
     assert {(await request)[0] for request in requests} == {200}
     await until_idle(proxy)

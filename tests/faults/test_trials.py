@@ -72,7 +72,7 @@ async def most_at_once(tables: tuple[Trials, Trials], survives: bool) -> int:
         async with table.of([GOOD], 5) as trial:
             sent += 1
             most = max(most, sent)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
             sent -= 1
             trial.survived = survives
 

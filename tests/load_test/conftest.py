@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from tests.proxy.conftest import qdrant, start, tei
+from tests.stand_ins.process import heeding_signals
 
 __all__ = ["Done", "Endpoint", "begin", "load_test", "qdrant", "start", "tei"]
 
@@ -35,11 +36,12 @@ async def begin(
     *arguments: str, stderr: int = asyncio.subprocess.PIPE
 ) -> asyncio.subprocess.Process:
     """Start a load test."""
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "proxy_app", "load-test", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=stderr,
-    )
+    with heeding_signals():
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "proxy_app", "load-test", *arguments),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stderr,
+        )
 
 
 async def load_test(*arguments: str) -> Done:

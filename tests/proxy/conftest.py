@@ -59,7 +59,7 @@ class Proxy:
         async with self.session.get(self.url + path) as reply:
             return reply.status, await reply.text()
 
-    async def until(self, condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+    async def until(self, condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
         """Wait for a condition; fails the test when it does not come true in time."""
         for _ in range(int(seconds / 0.05)):
             if await condition():
@@ -125,7 +125,7 @@ async def serving(upstream: str, qdrant: str = "", **settings: object) -> AsyncI
             return answers and len(worker_pids(proxy)) == int(environment["EMBEDRACK_WORKERS"])
 
         try:
-            await proxy.until(listens, 30)
+            await proxy.until(listens)
             yield proxy
         finally:
             await session.close()  # the proxy waits a moment for clients that are still there

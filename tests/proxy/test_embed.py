@@ -110,10 +110,17 @@ async def test_batches_keep_the_payload_limit(start: StartProxy, tei: StandInTei
     assert sorted(len(call) for call in tei.calls) == [2, 3, 3]
 
 
-async def test_a_second_worker_finds_it_in_the_store(start: StartProxy, tei: StandInTei) -> None:
+async def test_a_second_worker_finds_it_in_the_store(
+    start: StartProxy, tei: StandInTei, qdrant: StandInQdrant
+) -> None:
     proxy = await start(workers=2)
     words = set()
     first = (await proxy.embed(inputs="shared"))[1]
+
+    async def stored() -> bool:
+        return len(qdrant.points) == 1
+
+    await proxy.until(stored)
     for _ in range(40):  # each on a new connection, so that both workers get some
         async with proxy.session.post(
             proxy.url + "/embed", json={"inputs": "shared"}, headers={"Connection": "close"}

@@ -116,26 +116,27 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
 async def test_wrong_replies_from_above(
-    start: StartProxy, tei: StandInTei, qdrant: StandInQdrant, fault: str
+    start: StartProxy, tei: StandInTei, qdrant: StandInQdrant
 ) -> None:
     proxy = await start()
-    texts = [f"text {i}" for i in range(32)]
-    for path, field in DIALECTS.items():
-        tei.faults.append(fault)
-        body = json.dumps({field.decode(): texts}).encode()
-        status, reply, headers = await proxy.post(body, path)
-        error = told_in(path, status, reply)
-        print(f"TEI: {fault:21} {status} {reply[0].decode()}")
-        assert (status, error["error_type"]) == FAULTS[fault][:2]
-        assert FAULTS[fault][2] in error["error"]
-        assert ("Retry-After" in headers) == (status == 429)
+    for fault, (expected, kind, words) in FAULTS.items():
+        texts = [f"{fault} {i}" for i in range(32)]
+        for path, field in DIALECTS.items():
+            tei.faults.append(fault)
+            body = json.dumps({field.decode(): texts}).encode()
+            status, reply, headers = await proxy.post(body, path)
+            error = told_in(path, status, reply)
+            print(f"TEI: {fault:21} {status} {reply[0].decode()}")
+            assert (status, error["error_type"]) == (expected, kind), fault
+            assert words in error["error"], fault
+            assert ("Retry-After" in headers) == (status == 429)
     await asyncio.sleep(0.2)
     assert qdrant.points == {}
-    status, vectors, headers = await proxy.embed(inputs=texts)
-    assert (status, len(vectors)) == (200, 32)
-    assert headers["X-Cache"] == "miss; hits=0; misses=32"
+    for fault in FAULTS:
+        status, vectors, headers = await proxy.embed(inputs=[f"{fault} {i}" for i in range(32)])
+        assert (status, len(vectors)) == (200, 32)
+        assert headers["X-Cache"] == "miss; hits=0; misses=32"
 
 
 @pytest.mark.parametrize("fault", ["close", "502"])
@@ -337,13 +338,21 @@ async def test_another_dimension_behind_the_same_name(
 
 
 async def test_a_client_that_goes_takes_its_work_along(start: StartProxy, tei: StandInTei) -> None:
-    tei.delay = 5
+    answered = tei.held["shared"] = tei.held["only mine"] = asyncio.Event()
     proxy = await start()
     alone = asyncio.create_task(proxy.embed(inputs=["only mine"]))
     both = asyncio.create_task(proxy.embed(inputs=["shared"]))
-    await asyncio.sleep(0.2)
-    other = asyncio.create_task(proxy.embed(inputs=["shared"]))
-    await asyncio.sleep(0.2)
+
+    async def two_wait() -> bool:
+        return tei.in_flight == 2
+
+    await proxy.until(two_wait)
+    other = asyncio.create_task(proxy.embed(inputs=["shared", "others'"]))
+
+    async def other_waits() -> bool:
+        return ["others'"] in tei.calls
+
+    await proxy.until(other_waits)
     for task in (alone, both):
         task.cancel()
 
@@ -351,6 +360,7 @@ async def test_a_client_that_goes_takes_its_work_along(start: StartProxy, tei: S
         return tei.cancelled == 1
 
     await proxy.until(cancelled)
+    answered.set()
     assert (await other)[0] == 200
     assert tei.cancelled == 1
 
@@ -372,8 +382,13 @@ async def test_overload_is_refused_and_passes(start: StartProxy, tei: StandInTei
 
 async def test_a_killed_worker_comes_back(start: StartProxy) -> None:
     proxy = await start(workers=2)
-    os.kill(min(worker_pids(proxy)), signal.SIGKILL)
-    await asyncio.sleep(1)
+    before = worker_pids(proxy)
+    os.kill(min(before), signal.SIGKILL)
+
+    async def another() -> bool:
+        return len(worker_pids(proxy) - before) == 1
+
+    await proxy.until(another)
     for i in range(10):
         assert (await proxy.embed(inputs=f"text {i}"))[0] == 200
 

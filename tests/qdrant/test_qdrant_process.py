@@ -29,36 +29,38 @@ def locked(tmp_path: Path) -> Iterator[Server]:
     server.stop()
 
 
-def test_a_restart_keeps_everything(cache: Server) -> None:
-    cache.upsert([{**POINT, "payload": {"t": 5}}])
-    cache.call("PUT", "/collections/cache/index", {"field_name": "t", "field_schema": "integer"})
-    before = cache.call("GET", "/collections/cache").result
-    assert cache.stop() == (0, "")
-    cache.start()
-    assert cache.ready == {"url": cache.url, "collections": 1, "points": 1}
-    assert cache.call("GET", "/collections/cache").result == before
-    assert cache.retrieve([1]) == [{"id": 1, "payload": {"t": 5}, "vector": [1, 2, 3, 4]}]
+def test_a_restart_keeps_everything(own_cache: Server) -> None:
+    own_cache.upsert([{**POINT, "payload": {"t": 5}}])
+    own_cache.call(
+        "PUT", "/collections/cache/index", {"field_name": "t", "field_schema": "integer"}
+    )
+    before = own_cache.call("GET", "/collections/cache").result
+    assert own_cache.stop() == (0, "")
+    own_cache.start()
+    assert own_cache.ready == {"url": own_cache.url, "collections": 1, "points": 1}
+    assert own_cache.call("GET", "/collections/cache").result == before
+    assert own_cache.retrieve([1]) == [{"id": 1, "payload": {"t": 5}, "vector": [1, 2, 3, 4]}]
 
 
-def test_changed_settings_outlive_a_restart(cache: Server) -> None:
-    cache.upsert([POINT])
+def test_changed_settings_outlive_a_restart(own_cache: Server) -> None:
+    own_cache.upsert([POINT])
     change = {"hnsw_config": {"m": 4}, "optimizers_config": {"indexing_threshold": 100}}
-    assert cache.call("PATCH", "/collections/cache", change).result is True
-    cache.stop()
-    cache.start()
-    config = cache.call("GET", "/collections/cache").result["config"]
+    assert own_cache.call("PATCH", "/collections/cache", change).result is True
+    own_cache.stop()
+    own_cache.start()
+    config = own_cache.call("GET", "/collections/cache").result["config"]
     assert (config["hnsw_config"]["m"], config["hnsw_config"]["payload_m"]) == (4, 0)
     assert config["optimizer_config"]["indexing_threshold"] == 100
-    assert cache.count() == 1
+    assert own_cache.count() == 1
 
 
-def test_what_a_crash_left_behind_is_cleared(cache: Server) -> None:
-    cache.stop()
-    leftover = cache.folder / "collections" / "0123"
+def test_what_a_crash_left_behind_is_cleared(own_cache: Server) -> None:
+    own_cache.stop()
+    leftover = own_cache.folder / "collections" / "0123"
     leftover.mkdir()
-    cache.start()
+    own_cache.start()
     assert not leftover.exists()
-    assert cache.ready["collections"] == 1
+    assert own_cache.ready["collections"] == 1
 
 
 def test_a_port_in_use_is_said(tmp_path: Path) -> None:
@@ -67,8 +69,8 @@ def test_a_port_in_use_is_said(tmp_path: Path) -> None:
         assert f"port {port} on 127.0.0.1 is in use" in refusal(tmp_path / "data", port=port)
 
 
-def test_a_folder_in_use_is_said(server: Server) -> None:
-    assert "in use by another process" in refusal(server.folder)
+def test_a_folder_in_use_is_said(own: Server) -> None:
+    assert "in use by another process" in refusal(own.folder)
 
 
 def test_a_folder_of_others_is_left_alone(tmp_path: Path) -> None:
@@ -96,21 +98,21 @@ def test_a_damaged_catalogue_is_said(tmp_path: Path, content: str) -> None:
     assert (tmp_path / "catalogue.json").read_text() == content
 
 
-def test_a_damaged_collection_is_said(cache: Server) -> None:
-    cache.upsert([POINT])
-    cache.stop()
-    (shard,) = (cache.folder / "collections").iterdir()
+def test_a_damaged_collection_is_said(own_cache: Server) -> None:
+    own_cache.upsert([POINT])
+    own_cache.stop()
+    (shard,) = (own_cache.folder / "collections").iterdir()
     for needed in ("edge_config.json", "segments", "wal"):
         (shard / needed).rename(shard / "lost")
-        assert "the collection cache" in refusal(cache.folder)
+        assert "the collection cache" in refusal(own_cache.folder)
         (shard / "lost").rename(shard / needed)
     (segment,) = (shard / "segments").iterdir()
     state = (segment / "segment.json").read_bytes()
     (segment / "segment.json").write_bytes(state[:20])
-    assert "the collection cache" in refusal(cache.folder)
+    assert "the collection cache" in refusal(own_cache.folder)
     (segment / "segment.json").write_bytes(state)
-    cache.start()
-    assert cache.count() == 1
+    own_cache.start()
+    assert own_cache.count() == 1
 
 
 def test_a_key_is_asked_for_except_by_health_routes(locked: Server) -> None:

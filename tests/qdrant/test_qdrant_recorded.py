@@ -35,12 +35,12 @@ def comparable(body: str) -> Any:
     return json.loads(body, object_pairs_hook=fields, parse_float=str, parse_int=str)
 
 
-def test_replies_are_those_of_a_server(server: Server) -> None:
+def test_replies_are_those_of_a_server(own: Server) -> None:
     cases = [json.loads(line) for line in RECORDED.read_text().splitlines()]
     assert len(cases) == 44
     for case in cases:
         request = case["request"]
-        reply = server.call(request["method"], request["path"], request_body(case))
+        reply = own.call(request["method"], request["path"], request_body(case))
         assert (case["case"], reply.status) == (case["case"], case["status"])
         assert (case["case"], reply.content_type) == (case["case"], case["content_type"])
         assert (case["case"], comparable(reply.body.decode())) == (

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from tests.run.processes import descendants
+from tests.stand_ins.process import heeding_signals
 
 ROOT = Path(__file__).parents[2]
 VARIABLES = ("PORT", "DATA_DIR", "TEI_URL", "QDRANT_URL", "WORKERS", "MODEL_DIR")
@@ -46,14 +47,15 @@ class Run:
     """A stack that was started, and what it has printed so far."""
 
     def __init__(self, *arguments: str, **variables: object) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", *(arguments or ["local_stack"])],
-            cwd=ROOT,
-            env=environment(**variables),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        with heeding_signals():
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *(arguments or ["local_stack"])],
+                cwd=ROOT,
+                env=environment(**variables),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         self.output: list[str] = []
         self.errors: list[str] = []
         self._readers = [

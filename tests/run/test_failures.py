@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from local_stack.__main__ import main
 from local_stack.run import folder
-from tests.run.launch import attempt
+from tests.run.launch import VARIABLES, attempt
 from tests.stand_ins.process import free_port
 
 
@@ -48,9 +49,20 @@ def stranger() -> Iterator[str]:
         ("MODEL_DIR", "/nowhere", "is not a folder: name the one that has the model"),
     ],
 )
-def test_wrong_variables(variable: str, value: str, said: str, tmp_path: Path) -> None:
-    variables = {"DATA_DIR": tmp_path, variable: value}
-    assert sentence(**variables) == f"{variable}={value} {said}"
+def test_wrong_variables(
+    variable: str,
+    value: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process: each of the others below is a process of its own."""
+    monkeypatch.setattr("sys.argv", ["local_stack"])
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    assert main() == 1
+    assert capsys.readouterr() == ("", f"failed: {variable}={value} {said}\n")
 
 
 def test_a_port_in_use(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +28,23 @@ def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
     finally:
         child.terminate()
         child.communicate(timeout=60)
+
+
+@contextmanager
+def heeding_signals() -> Iterator[None]:
+    """Start processes that heed SIGINT and SIGHUP, also where pytest was started to ignore them.
+
+    `nohup pytest &` does that. Children inherit that a signal is ignored, but no handler.
+    """
+    numbers = (signal.SIGINT, signal.SIGHUP)
+    ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, lambda *_: None)
+    try:
+        yield
+    finally:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def first_line(child: subprocess.Popen[str]) -> str:

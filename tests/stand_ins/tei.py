@@ -50,6 +50,7 @@ def tokens_of(item: object) -> int:
 class StandInTei:
     """The server; ``faults`` are used up one per /embed.
 
+    A text that is ``held`` is answered once its event is set, one that is ``slow`` after seconds.
     A ``deadly`` text is a death, ``agony`` seconds later: it breaks every connection that carries a
     request, as the end of the process does, and for ``dying`` seconds each that comes then,
     but for the proxy's own question.
@@ -67,6 +68,7 @@ class StandInTei:
         self.aborts = False
         self.carrying: set[asyncio.Transport] = set()
         self.slow: dict[str, float] = {}
+        self.held: dict[str, asyncio.Event] = {}
         self.calls: list[list[object]] = []
         self.tokenized: list[list[str]] = []
         self.tokenize_fault = ""
@@ -201,6 +203,8 @@ class StandInTei:
                 transport.abort()
             return web.Response()
         await asyncio.sleep(self.delay + max((self.slow.get(t, 0.0) for t in texts), default=0.0))
+        for text in texts & self.held.keys():
+            await self.held[text].wait()
         if "too long" in texts and body.get("truncate") is False:
             return _error("`inputs` must have less than 256 tokens. Given: 2002", "Validation", 422)
         fault = self.faults.popleft() if self.faults and inputs != ["dimension"] else ""

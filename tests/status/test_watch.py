@@ -9,7 +9,7 @@ import sys
 
 from proxy_app.watch import curve, plain
 from tests.proxy.conftest import StartProxy, listening, serving
-from tests.stand_ins.process import free_port
+from tests.stand_ins.process import free_port, heeding_signals
 from tests.stand_ins.tei import StandInTei
 from tests.status.front import demanding
 
@@ -67,11 +67,12 @@ async def test_another_server_is_not_taken_for_ours(tei: StandInTei) -> None:
 
 async def test_watching_goes_on_while_the_endpoint_is_away(start: StartProxy) -> None:
     proxy = await start(workers=1)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "proxy_app", "status", "--watch", "--interval", "0.2"),
-        *("--url", proxy.url),
-        stdout=asyncio.subprocess.PIPE,
-    )
+    with heeding_signals():
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "proxy_app", "status", "--watch", "--interval", "0.2"),
+            *("--url", proxy.url),
+            stdout=asyncio.subprocess.PIPE,
+        )
     assert process.stdout is not None
     await asyncio.wait_for(process.stdout.readuntil(b"All is well"), 30)
     await proxy.embed(inputs=["a", "b", "c"])

@@ -26,7 +26,9 @@ HOSTILE = "<img src=x onerror=window.__pwned=1>"
 
 @pytest.fixture(scope="module")
 def url(endpoint_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with page_served(tmp_path_factory.mktemp("page") / "data", endpoint_url) as (address, _):
+    data = tmp_path_factory.mktemp("page") / "data"
+    # The embedder of a machine with much else to do may take long for a batch.
+    with page_served(data, endpoint_url, PATIENCE="300") as (address, _):
         yield address
 
 
@@ -47,6 +49,7 @@ def small(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.timeout(600)
 async def test_this_repository_is_indexed_and_asked(url: str, this_repository: Path) -> None:
     async with tab(url) as page:
         await page.write("source", str(this_repository))
@@ -54,7 +57,7 @@ async def test_this_repository_is_indexed_and_asked(url: str, this_repository: P
         await page.page.until(
             "[...document.querySelectorAll('#progress dl div')]"
             ".some(e => e.innerText.startsWith('embedded') && !/\\D0$/.test(e.innerText))",
-            120,
+            280,
         )
         await page.press("cancel")
         await page.state("cancelled")
