@@ -155,25 +155,36 @@ def pid(name: str) -> int:
 
 
 def off(name: str) -> None:
-    """Power a host off; its folder stays."""
-    number = pid(name)
-    if not number:
+    """Power a host off, as its operator would; its folder stays."""
+    if not pid(name):
         return
-    known = about(name)
-    subprocess.run(
-        ["timeout", "10", *ssh(str(known["address"])), "systemctl poweroff"],
-        check=False,
-        capture_output=True,
-    )
-    give_up = time.monotonic() + 30
-    while pid(name):
-        if time.monotonic() > give_up:
-            os.killpg(number, signal.SIGKILL)
+    command = ["timeout", "10", *ssh(str(about(name)["address"])), "systemctl poweroff"]
+    subprocess.run(command, check=False, capture_output=True)
+    give_up = time.monotonic() + 90
+    while pid(name) and time.monotonic() < give_up:
         time.sleep(0.1)
-    packages.give_back(str(known["system"]), paths.host(name) / "packages")
+    end(name)
+
+
+def end(name: str) -> None:
+    """End a host at once; its folder stays, and so do the packages that it fetched."""
+    number = pid(name)
+    if number:
+        # nspawn's child is the host's first process. All others end with it; then nspawn ends, and
+        # takes the host's network link away; then the shell around it ends.
+        for nspawn in process.children(number):
+            for first in process.children(nspawn):
+                os.kill(first, signal.SIGKILL)
+        give_up = time.monotonic() + 20
+        while pid(name):
+            if time.monotonic() > give_up:
+                raise Failure(f"the host {name} (process {number}) does not end")
+            time.sleep(0.1)
+    if known := about(name):
+        packages.give_back(str(known["system"]), paths.host(name) / "packages")
 
 
 def down(name: str) -> None:
-    """Power a host off and delete its overlay."""
-    off(name)
+    """End a host and delete its overlay."""
+    end(name)
     shutil.rmtree(paths.host(name), ignore_errors=True)

@@ -28,3 +28,16 @@ def pid(place: Path) -> int:
     known = read(place)
     number = int(str(known.get("pid", 0)))
     return number if number and started(number) == known.get("started") else 0
+
+
+def children(number: int) -> list[int]:
+    """Return the ids of a process's children (field 4 of /proc/PID/stat is the parent)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = stat.read_text().rpartition(")")[2].split()[1]
+        except OSError:  # it has ended meanwhile
+            continue
+        if parent == str(number):
+            found.append(int(stat.parent.name))
+    return found

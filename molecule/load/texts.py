@@ -12,7 +12,7 @@ MIXES = {"mixed": 0.5, "new": 0.0, "seen": 1.0}
 #: Short requests are common and long ones are split by the proxy: both ways are taken.
 SIZES = (1, 1, 1, 3, 8, 40)
 #: Words of a text and how often: mostly few, since an embedder on a CPU takes its time for many.
-LENGTHS, WEIGHTS = (2, 10, 100), (60, 35, 5)
+LENGTHS, WEIGHTS = (2, 10, 100), (70, 28, 2)
 _WORDS = ("a", "vector", "of the", "größte", "cache", "文字", "remembers", "🙂", "twice.")
 
 
