@@ -14,8 +14,10 @@ from aiohttp import web
 from gunicorn import glogging
 from gunicorn.app.base import BaseApplication
 
-from proxy_app import ledger, logs, tls
+from proxy_app.http import tls
 from proxy_app.settings import Settings
+from proxy_app.telemetry import logs
+from proxy_app.workers import ledger
 
 #: Connections that may wait to be accepted; aiohttp alone would leave 128.
 BACKLOG = 2048
@@ -115,7 +117,7 @@ class Server(BaseApplication):
 
     def _child_exit(self, _: object, worker: Any) -> None:
         # Not at the top: the master needs nothing else of it.
-        from proxy_app.purges import PurgeLog
+        from proxy_app.embedding.purges import PurgeLog
 
         PurgeLog(self._shared_dir).forget(worker.pid)
         try:

@@ -41,7 +41,7 @@ async def test_serve_from_the_wheel(tmp_path: Path, tei: StandInTei) -> None:
         tops = {name.split("/")[0] for name in archive.namelist()}
         assert tops == {"proxy_app", f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"}
         [points] = [n for n in archive.namelist() if n.endswith("entry_points.txt")]
-        assert b"embedrack = proxy_app.cli:main" in archive.read(points)
+        assert b"embedrack = proxy_app.commands.cli:main" in archive.read(points)
         archive.extractall(site)
     port = free_port()
     async with listening(tei.app()) as upstream:

@@ -1,0 +1,5 @@
+"""What the workers of one server have in common: files in a folder that all of them share.
+
+Defines locks on such files, the ledger (each worker's numbers, and those of workers that ended) and
+the board (one worker's part in it). May import from ``telemetry`` and ``entries``.
+"""
