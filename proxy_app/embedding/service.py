@@ -18,6 +18,7 @@ import msgspec
 from proxy_app.cache.memory import Memory
 from proxy_app.cache.store import Store
 from proxy_app.cache.writes import Writes
+from proxy_app.embedding.control import USUAL, Control
 from proxy_app.embedding.flights import Flight, Flights
 from proxy_app.embedding.permits import Patience, Permits, Turn
 from proxy_app.embedding.tokens import Tokens, is_countable, tokens_of
@@ -25,7 +26,6 @@ from proxy_app.entries.entry import Entry
 from proxy_app.entries.keys import Item, Keyer, Params
 from proxy_app.entries.vectors import WrongVectorError
 from proxy_app.errors import EmbedError, Kind, ModelChangedError
-from proxy_app.routes.cache_control import USUAL, Control
 from proxy_app.settings import Settings
 from proxy_app.telemetry.metrics import INPUTS, STAGE_SECONDS, UPSTREAM_ERRORS
 from proxy_app.upstream.batches import Load, encode, split
