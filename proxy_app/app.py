@@ -15,6 +15,7 @@ from proxy_app.cache.writes import Writes
 from proxy_app.embedding.permits import Permits
 from proxy_app.embedding.purges import Follower, PurgeLog
 from proxy_app.embedding.service import Service
+from proxy_app.entries.identity import Identity
 from proxy_app.http.access import Access
 from proxy_app.http.bodies import Bodies
 from proxy_app.http.drain import Drain, Runner
@@ -27,7 +28,7 @@ from proxy_app.settings import Settings
 from proxy_app.telemetry import metrics
 from proxy_app.upstream.client import Upstream
 from proxy_app.upstream.instances import Instances
-from proxy_app.upstream.model import Identity, Model
+from proxy_app.upstream.model import Model
 from proxy_app.workers.board import Board
 
 log = logging.getLogger("embedrack")

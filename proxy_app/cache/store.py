@@ -23,10 +23,10 @@ from proxy_app.cache.memory import is_old
 from proxy_app.entries import vectors
 from proxy_app.entries.collection import is_ours
 from proxy_app.entries.entry import Entry
+from proxy_app.entries.identity import Identity
 from proxy_app.entries.keys import point_id
 from proxy_app.settings import Settings
 from proxy_app.telemetry.metrics import STORE_ERRORS
-from proxy_app.upstream.model import Identity
 
 log = logging.getLogger("embedrack")
 

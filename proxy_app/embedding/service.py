@@ -23,6 +23,7 @@ from proxy_app.embedding.flights import Flight, Flights
 from proxy_app.embedding.permits import Patience, Permits, Turn
 from proxy_app.embedding.tokens import Tokens, is_countable, tokens_of
 from proxy_app.entries.entry import Entry
+from proxy_app.entries.identity import Identity
 from proxy_app.entries.keys import Item, Keyer, Params
 from proxy_app.entries.vectors import WrongVectorError
 from proxy_app.errors import EmbedError, Kind, ModelChangedError
@@ -31,7 +32,7 @@ from proxy_app.telemetry.metrics import INPUTS, STAGE_SECONDS, UPSTREAM_ERRORS
 from proxy_app.upstream.batches import Load, encode, split
 from proxy_app.upstream.client import Upstream
 from proxy_app.upstream.instances import Instances
-from proxy_app.upstream.model import Identity, Model
+from proxy_app.upstream.model import Model
 
 #: A request is spread over all instances, but not into batches smaller than this.
 SMALLEST_SHARE = 8

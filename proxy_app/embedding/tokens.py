@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 
 from proxy_app.embedding.permits import Permits
+from proxy_app.entries.identity import Identity
 from proxy_app.entries.keys import Item, Params
 from proxy_app.errors import EmbedError
 from proxy_app.settings import Settings
 from proxy_app.telemetry.metrics import UPSTREAM_ERRORS
 from proxy_app.upstream.batches import Load, encode, split
 from proxy_app.upstream.client import Result, Upstream
-from proxy_app.upstream.model import Identity
 
 #: TEI cuts a text, or refuses to tokenize it, beyond so many characters per token of its length.
 CHARACTERS_PER_TOKEN = 250

@@ -20,12 +20,13 @@ from aiohttp import web
 
 from proxy_app import __version__
 from proxy_app.cache.store import Store, StoreError
+from proxy_app.entries.identity import Identity
 from proxy_app.http import cors
 from proxy_app.settings import MIB, Settings
 from proxy_app.telemetry import history, metrics
 from proxy_app.telemetry.history import Sample
 from proxy_app.telemetry.tallies import total
-from proxy_app.upstream.model import Identity, Model
+from proxy_app.upstream.model import Model
 from proxy_app.upstream.probes import Probes, Report
 from proxy_app.workers.board import Board
 
