@@ -23,8 +23,8 @@ from proxy_app.cache.store import Store, StoreError
 from proxy_app.entries.identity import Identity
 from proxy_app.http import cors
 from proxy_app.settings import MIB, Settings
-from proxy_app.telemetry import history, metrics
-from proxy_app.telemetry.history import Sample
+from proxy_app.telemetry import metrics
+from proxy_app.telemetry.samples import Sample, between, latencies, points, sample, within
 from proxy_app.telemetry.tallies import total
 from proxy_app.upstream.model import Model
 from proxy_app.upstream.probes import Probes, Report
@@ -87,7 +87,7 @@ class Status:
         identity = self._model.identity
         instances, entries = await asyncio.gather(self._probes.ask(), self._entries(identity))
         sums, now = self._board.sums(), time.time()
-        samples = history.within(self._board.history.read(), history.sample(sums, now))
+        samples = within(self._board.history.read(), sample(sums, now))
         store = self._store
         problem = store.problem if store else ""
         workers = int(total(sums, "embedrack_workers"))
@@ -181,7 +181,7 @@ def who_answers(instances: int, with_store: bool) -> str:
 def traffic(samples: list[Sample]) -> dict[str, Any]:
     """Describe what happened from the first sample (at least one) to the last."""
     oldest, latest = samples[0], samples[-1]
-    whole = history.between(oldest, latest)
+    whole = between(oldest, latest)
     rate = whole.hit_rate
     return {
         "window_s": round(whole.seconds, 1),
@@ -189,14 +189,14 @@ def traffic(samples: list[Sample]) -> dict[str, Any]:
         "failed": int(latest.failed - oldest.failed),
         "inputs": dict(zip(("hit_l1", "hit_l2", "miss"), map(int, whole.inputs), strict=True)),
         "hit_rate": None if rate is None else round(rate, 5),
-        "latency": history.latencies(oldest, latest),
+        "latency": latencies(oldest, latest),
         "curve": [
             {
                 "time": round(point.time, 1),
                 "hit_rate": None if point.hit_rate is None else round(point.hit_rate, 4),
                 "inputs_per_s": round(sum(point.inputs) / point.seconds, 2),
             }
-            for point in history.points(samples)
+            for point in points(samples)
         ],
     }
 

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from proxy_app.telemetry.history import History, sample
 from proxy_app.telemetry.metrics import TALLIES
+from proxy_app.telemetry.samples import sample
 from proxy_app.telemetry.tallies import Sums
+from proxy_app.workers.history import History
 from proxy_app.workers.ledger import Ledger
 
 #: Seconds between two times that a worker leaves its tallies.
