@@ -13,7 +13,7 @@ from aiohttp import web
 from proxy_app.cache.store import Store, StoreError
 from proxy_app.cache.writes import Writes
 from proxy_app.embedding.permits import Permits
-from proxy_app.embedding.purges import Follower, PurgeLog
+from proxy_app.embedding.purges import Follower
 from proxy_app.embedding.service import Service
 from proxy_app.entries.identity import Identity
 from proxy_app.http.access import Access
@@ -30,6 +30,7 @@ from proxy_app.upstream.client import Upstream
 from proxy_app.upstream.instances import Instances
 from proxy_app.upstream.model import Model
 from proxy_app.workers.board import Board
+from proxy_app.workers.purge_log import PurgeLog
 
 log = logging.getLogger("embedrack")
 

@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 
 from proxy_app.cache.store import Store, StoreError
-from proxy_app.embedding.purges import Purge, PurgeLog, Purger, purge_all, purge_keys
+from proxy_app.embedding.purges import Purger
 from proxy_app.embedding.service import Service
 from proxy_app.entries.collection import is_ours
 from proxy_app.errors import EmbedError, Kind
@@ -20,6 +20,7 @@ from proxy_app.telemetry import metrics
 from proxy_app.telemetry.logs import log
 from proxy_app.upstream.model import Model
 from proxy_app.workers.board import Board
+from proxy_app.workers.purge_log import Purge, PurgeLog, purge_all, purge_keys
 
 #: Bytes of one number in the store.
 FLOAT32 = 4
