@@ -25,11 +25,11 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from proxy_app.load_test.mix import Mix, generated
-from proxy_app.load_test.outcome import Outcome
-from proxy_app.load_test.plan import Plan
-from proxy_app.load_test.run import Run
-from proxy_app.load_test.tally import Tally, percentile
+from proxy_app.commands.load_test.mix import Mix, generated
+from proxy_app.commands.load_test.outcome import Outcome
+from proxy_app.commands.load_test.plan import Plan
+from proxy_app.commands.load_test.run import Run
+from proxy_app.commands.load_test.tally import Tally, percentile
 from tests.proxy.conftest import Proxy, listening, serving, worker_pids
 from tests.stand_ins.qdrant import StandInQdrant
 from tests.stand_ins.tei import StandInTei, vector_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from proxy_app.cli import main
+from proxy_app.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(["load-test", *sys.argv[1:]]))

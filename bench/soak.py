@@ -19,10 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import servers
-from proxy_app.load_test.mix import Mix, generated
-from proxy_app.load_test.plan import Plan
-from proxy_app.load_test.run import Run
-from proxy_app.load_test.tally import Tally
+from proxy_app.commands.load_test.mix import Mix, generated
+from proxy_app.commands.load_test.plan import Plan
+from proxy_app.commands.load_test.run import Run
+from proxy_app.commands.load_test.tally import Tally
 from tests.stand_ins.process import first_line, started
 
 RESULTS = Path(__file__).parent / "results"

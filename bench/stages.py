@@ -26,29 +26,60 @@ from tests.stand_ins.process import first_line, started
 #: name, or "" for all of that file. The first that fits a function counts.
 STAGES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("the loop in C, up to the call: epoll, read", (("", ">data_received"),)),
-    ("parse the body", (("tei.py", "parse"), ("tei.py", "decode"), ("tei.py", "items_of"))),
-    ("keys", (("proxy_app/keys.py", ""), ("service.py", "_keys"), ("service.py", "effective"))),
-    ("L1", (("proxy_app/memory.py", ""),)),
-    ("check vectors", (("proxy_app/vectors.py", ""),)),
-    ("write-behind", (("proxy_app/writes.py", ""), ("store.py", "write"), ("store.py", "payload"))),
-    ("store: HTTP client", (("exchange.py", ""), ("store.py", "_call"), ("store.py", "_once"))),
-    ("store: ask, cut the reply", (("proxy_app/store.py", ""),)),
-    ("upstream: HTTP client", (("upstream.py", "_call"), ("upstream.py", "read"))),
+    (
+        "parse the body",
+        (("routes/tei.py", "parse"), ("routes/tei.py", "decode"), ("routes/tei.py", "items_of")),
+    ),
+    (
+        "keys",
+        (
+            ("proxy_app/entries/keys.py", ""),
+            ("embedding/service.py", "_keys"),
+            ("embedding/service.py", "effective"),
+        ),
+    ),
+    ("L1", (("proxy_app/cache/memory.py", ""),)),
+    ("check vectors", (("proxy_app/entries/vectors.py", ""),)),
+    (
+        "write-behind",
+        (
+            ("proxy_app/cache/writes.py", ""),
+            ("cache/store.py", "write"),
+            ("cache/store.py", "payload"),
+        ),
+    ),
+    (
+        "store: HTTP client",
+        (("cache/exchange.py", ""), ("cache/store.py", "_call"), ("cache/store.py", "_once")),
+    ),
+    ("store: ask, cut the reply", (("proxy_app/cache/store.py", ""),)),
+    ("upstream: HTTP client", (("upstream/client.py", "_call"), ("upstream/client.py", "read"))),
     (
         "upstream: batches, trials, permits",
-        (("upstream.py", ""), ("batches.py", ""), ("trials.py", ""), ("permits.py", "")),
+        (
+            ("upstream/client.py", ""),
+            ("upstream/batches.py", ""),
+            ("upstream/trials.py", ""),
+            ("embedding/permits.py", ""),
+        ),
     ),
-    ("flights and rules", (("proxy_app/flights.py", ""), ("proxy_app/service.py", ""))),
+    (
+        "flights and rules",
+        (("proxy_app/embedding/flights.py", ""), ("proxy_app/embedding/service.py", "")),
+    ),
     (
         "reply: head, join, write",
         (
-            ("proxy_app/reply.py", ""),
-            ("handlers.py", "_head"),
-            ("tei.py", "write"),
+            ("proxy_app/http/reply.py", ""),
+            ("routes/handlers.py", "_head"),
+            ("routes/tei.py", "write"),
         ),
     ),
-    ("head: is it for the lane?", (("proxy_app/lane.py", ""),)),
-    ("counting, log", (("metrics.py", ""), ("tallies.py", ""), ("logs.py", ""))),
+    ("head: is it for the lane?", (("proxy_app/http/lane.py", ""),)),
+    (
+        "counting, log",
+        (("telemetry/metrics.py", ""), ("telemetry/tallies.py", ""), ("telemetry/logs.py", "")),
+    ),
     ("handler", (("proxy_app/", ""),)),
     ("aiohttp's server", (("aiohttp/web_", ""),)),
 )
@@ -57,7 +88,12 @@ CLIENT = "aiohttp's client, in callbacks and tasks"
 OTHER = "asyncio, the rest"
 NAMES = [*(name for name, _ in STAGES), CLIENT, OTHER]
 #: The frames below all work, which say nothing about it.
-ROOTS = ("aiohttp/worker.py", "proxy_app/server.py", "proxy_app/cli.py", "proxy_app/__main__.py")
+ROOTS = (
+    "aiohttp/worker.py",
+    "proxy_app/server.py",
+    "proxy_app/commands/cli.py",
+    "proxy_app/__main__.py",
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import sys
 
-from proxy_app.cli import main
+from proxy_app.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,25 +10,27 @@ from pathlib import Path
 
 from aiohttp import web
 
-from proxy_app import metrics
-from proxy_app.access import Access
-from proxy_app.admin import Admin
-from proxy_app.board import Board
-from proxy_app.bodies import Bodies
-from proxy_app.drain import Drain, Runner
-from proxy_app.handlers import Handlers
-from proxy_app.instances import Instances
-from proxy_app.lane import Lane
-from proxy_app.model import Identity, Model
-from proxy_app.permits import Permits
-from proxy_app.purges import Follower, PurgeLog
-from proxy_app.service import Service
+from proxy_app.cache.store import Store, StoreError
+from proxy_app.cache.writes import Writes
+from proxy_app.embedding.permits import Permits
+from proxy_app.embedding.purges import Follower
+from proxy_app.embedding.service import Service
+from proxy_app.entries.identity import Identity
+from proxy_app.http.access import Access
+from proxy_app.http.bodies import Bodies
+from proxy_app.http.drain import Drain, Runner
+from proxy_app.http.lane import Lane
+from proxy_app.http.shortcut import Shortcut
+from proxy_app.routes.admin import Admin
+from proxy_app.routes.handlers import Handlers
+from proxy_app.routes.status import Status
 from proxy_app.settings import Settings
-from proxy_app.shortcut import Shortcut
-from proxy_app.status import Status
-from proxy_app.store import Store, StoreError
-from proxy_app.upstream import Upstream
-from proxy_app.writes import Writes
+from proxy_app.telemetry import metrics
+from proxy_app.upstream.client import Upstream
+from proxy_app.upstream.instances import Instances
+from proxy_app.upstream.model import Model
+from proxy_app.workers.board import Board
+from proxy_app.workers.purge_log import PurgeLog
 
 log = logging.getLogger("embedrack")
 

@@ -14,8 +14,11 @@ from aiohttp import web
 from gunicorn import glogging
 from gunicorn.app.base import BaseApplication
 
-from proxy_app import ledger, logs, tls
+from proxy_app.http import tls
 from proxy_app.settings import Settings
+from proxy_app.telemetry import logs
+from proxy_app.workers import ledger
+from proxy_app.workers.purge_log import PurgeLog
 
 #: Connections that may wait to be accepted; aiohttp alone would leave 128.
 BACKLOG = 2048
@@ -114,9 +117,6 @@ class Server(BaseApplication):
         )
 
     def _child_exit(self, _: object, worker: Any) -> None:
-        # Not at the top: the master needs nothing else of it.
-        from proxy_app.purges import PurgeLog
-
         PurgeLog(self._shared_dir).forget(worker.pid)
         try:
             ledger.Ledger(self._shared_dir).close(worker.pid)

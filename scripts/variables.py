@@ -11,7 +11,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from proxy_app.migrate import TABLE  # noqa: E402  (the checkout is not installed)
+from proxy_app.commands.migrate import TABLE  # noqa: E402  (the checkout is not installed)
 
 PAGE = ROOT / "docs" / "variables.md"
 ROLES = ("tei", "proxy", "qdrant", "nginx", "nvidia_toolkit", "common", "preflight")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from proxy_app import __version__
-from proxy_app.load_test.command import fill
+from proxy_app.commands.load_test.command import fill
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,7 +35,7 @@ def test_every_option_of_the_load_test_is_documented() -> None:
 
 
 def test_every_route_is_documented() -> None:
-    files = [ROOT / "proxy_app/handlers.py", ROOT / "proxy_app/status.py"]
+    files = [ROOT / "proxy_app/routes/handlers.py", ROOT / "proxy_app/routes/status.py"]
     code = "".join(file.read_text() for file in files)
     routes = re.findall(r'web\.(?:get|post)\("([^"]+)"', code)
     assert len(routes) > 5

@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 
 from bench.figure import Figure, side_by_side
-from proxy_app.keys import point_id
+from proxy_app.entries.keys import point_id
 from tests.stand_ins.process import first_line, started
 
 #: Of fewer numbers, 10,000 vectors stay in the processor's cache, and the ratio is mostly of that.

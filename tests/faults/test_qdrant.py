@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from proxy_app.service import TURN
-from proxy_app.store import LOOKUP_POINTS
+from proxy_app.cache.store import LOOKUP_POINTS
+from proxy_app.embedding.service import TURN
 from tests.faults.conftest import gauges
 from tests.proxy.conftest import Proxy, StartProxy, listening, serving
 from tests.stand_ins.qdrant import StandInQdrant

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy_app.suspects import CLEARED, CONVICTED, SUSPECT, Suspects
+from proxy_app.upstream.suspects import CLEARED, CONVICTED, SUSPECT, Suspects
 from tests.proxy.conftest import Proxy, StartProxy, serving, worker_pids
 from tests.stand_ins.process import free_port
 from tests.stand_ins.tei import StandInTei
@@ -34,7 +34,7 @@ def test_what_one_worker_learns_all_know(tmp_path: Path) -> None:
 
 
 def test_the_file_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy_app.suspects._FILE_LIMIT", 1000)
+    monkeypatch.setattr("proxy_app.upstream.suspects._FILE_LIMIT", 1000)
     one, other = (Suspects(tmp_path / "suspects") for _ in range(2))
     one.accuse([b"guilty"], CONVICTED)
     for number in range(200):
@@ -66,7 +66,7 @@ async def test_one_suspect_at_a_time_over_all_workers(tmp_path: Path) -> None:
 async def test_a_worker_that_dies_locks_nobody_out(tmp_path: Path) -> None:
     program = (
         "import asyncio, os, pathlib, sys\n"
-        "from proxy_app.suspects import Suspects\n"
+        "from proxy_app.upstream.suspects import Suspects\n"
         "async def main():\n"
         "    async with Suspects(pathlib.Path(sys.argv[1])).alone(1):\n"
         "        os.abort()\n"

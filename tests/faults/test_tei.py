@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from proxy_app.app import Parts
+from proxy_app.embedding.service import Options
 from proxy_app.errors import EmbedError
-from proxy_app.service import Options
 from proxy_app.settings import Settings
 from tests.faults.conftest import resident, sockets, until_idle
 from tests.proxy.conftest import StartProxy, listening

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy_app.trials import GROUP, GROUPS, Trials
+from proxy_app.upstream.trials import GROUP, GROUPS, Trials
 from tests.faults.test_suspects import embed_anew
 from tests.proxy.conftest import Proxy, StartProxy, listening, serving, worker_pids
 from tests.stand_ins.balancer import balancer
@@ -112,7 +112,7 @@ async def test_who_is_cancelled_lets_go(tables: tuple[Trials, Trials]) -> None:
 
 DIES = """
 import asyncio, os, pathlib, sys
-from proxy_app.trials import Trials
+from proxy_app.upstream.trials import Trials
 
 async def main():
     async with Trials(pathlib.Path(sys.argv[1])).of([bytes.fromhex(sys.argv[2])], 60):

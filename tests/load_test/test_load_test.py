@@ -18,11 +18,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from proxy_app.cli import main
-from proxy_app.load_test.mix import Body
-from proxy_app.load_test.outcome import Outcome
-from proxy_app.load_test.plan import Plan
-from proxy_app.load_test.run import Run
+from proxy_app.commands.cli import main
+from proxy_app.commands.load_test.mix import Body
+from proxy_app.commands.load_test.outcome import Outcome
+from proxy_app.commands.load_test.plan import Plan
+from proxy_app.commands.load_test.run import Run
 from tests.load_test.conftest import Endpoint, begin, load_test
 from tests.proxy.conftest import StartProxy, listening
 from tests.stand_ins.process import free_port

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy_app.load_test.mix import Mix, generated, sizes_of
-from proxy_app.load_test.plan import Plan
-from proxy_app.load_test.replies import Check, WrongReply, check_embed, check_openai
-from proxy_app.load_test.tally import histogram, percentile
+from proxy_app.commands.load_test.mix import Mix, generated, sizes_of
+from proxy_app.commands.load_test.plan import Plan
+from proxy_app.commands.load_test.replies import Check, WrongReply, check_embed, check_openai
+from proxy_app.commands.load_test.tally import histogram, percentile
 
 TEXTS = generated(1000, 5, 0)
 

@@ -17,13 +17,13 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy_app.collector import (
+from proxy_app.cache.collector import (
     Collector,
     CollectorError,
     current_collection,
     last_within,
 )
-from proxy_app.namespaces import collection_name
+from proxy_app.entries.collection import collection_name
 from proxy_app.settings import Settings
 from tests.proxy.conftest import listening
 from tests.qdrant.server import Server
@@ -172,7 +172,7 @@ async def test_a_store_that_is_away_is_said(upstream: str) -> None:
 def test_without_the_client_the_remedy_is_said() -> None:
     code = (
         "import sys; sys.modules['qdrant_client'] = None; "
-        "from proxy_app.cli import main; sys.exit(main(['gc']))"
+        "from proxy_app.commands.cli import main; sys.exit(main(['gc']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -187,7 +187,7 @@ def test_without_the_client_the_remedy_is_said() -> None:
 
 def test_workers_never_load_the_client() -> None:
     code = (
-        "import sys, proxy_app.app, proxy_app.server, proxy_app.cli; "
+        "import sys, proxy_app.app, proxy_app.server, proxy_app.commands.cli; "
         "sys.exit('qdrant_client' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from proxy_app.exchange import Exchange, NotPlainError
+from proxy_app.cache.exchange import Exchange, NotPlainError
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from proxy_app.entry import Entry
-from proxy_app.flights import Flight, Flights
+from proxy_app.embedding.flights import Flight, Flights
+from proxy_app.entries.entry import Entry
 
 
 async def test_two_who_ask_share_one_flight() -> None:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pytest
 from aiohttp import web
 
-from proxy_app import lane
-from proxy_app.lane import HEADS, Lane, Server
+from proxy_app.http import lane
+from proxy_app.http.lane import HEADS, Lane, Server
 from tests.proxy.conftest import StartProxy
 from tests.stand_ins.tei import StandInTei
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from proxy_app.cli import main
-from proxy_app.migrate import TABLE, MigrationError, migrate
+from proxy_app.commands.cli import main
+from proxy_app.commands.migrate import TABLE, MigrationError, migrate
 
 ENV = """\
 # the ancestor's

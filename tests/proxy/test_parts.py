@@ -16,19 +16,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy_app.batches import Load, encode, split
-from proxy_app.entry import Entry
+from proxy_app.cache.memory import BASE64_OVERHEAD, ENTRY_OVERHEAD, Memory
+from proxy_app.embedding.permits import Permits
+from proxy_app.embedding.service import share
+from proxy_app.entries.collection import collection_name, is_ours
+from proxy_app.entries.entry import Entry
+from proxy_app.entries.float32 import packed
+from proxy_app.entries.keys import Item, Keyer, Params, point_id
+from proxy_app.entries.vectors import cut, is_vector
 from proxy_app.errors import EmbedError
-from proxy_app.float32 import packed
-from proxy_app.instances import Instances
-from proxy_app.keys import Item, Keyer, Params, point_id
-from proxy_app.memory import BASE64_OVERHEAD, ENTRY_OVERHEAD, Memory
-from proxy_app.namespaces import collection_name, is_ours
-from proxy_app.passthrough import token_ids
-from proxy_app.permits import Permits
-from proxy_app.service import share
-from proxy_app.tei import compute_headers
-from proxy_app.vectors import cut, is_vector
+from proxy_app.routes.passthrough import token_ids
+from proxy_app.routes.tei import compute_headers
+from proxy_app.upstream.batches import Load, encode, split
+from proxy_app.upstream.instances import Instances
 
 TEXTS = st.text(max_size=5)
 PREFIXES = st.from_regex(r"[a-z](-?[a-z])*", fullmatch=True)

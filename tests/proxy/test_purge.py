@@ -11,7 +11,7 @@ import aiohttp
 import pytest_asyncio
 from aiohttp import web
 
-from proxy_app.namespaces import collection_name
+from proxy_app.entries.collection import collection_name
 from tests.proxy.conftest import Proxy, StartProxy, worker_pids
 from tests.stand_ins.qdrant import StandInQdrant
 from tests.stand_ins.tei import StandInTei

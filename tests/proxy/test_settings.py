@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from proxy_app.logs import JsonFormatter, RequestLog
 from proxy_app.settings import Settings, SettingsError
+from proxy_app.telemetry.logs import JsonFormatter, RequestLog
 from tests.proxy.conftest import StartProxy
 
 

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from proxy_app.http.tls import check
 from proxy_app.settings import Settings, SettingsError
-from proxy_app.tls import check
 from tests.proxy.conftest import listening
 from tests.stand_ins.process import free_port
 from tests.stand_ins.tei import StandInTei

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy_app import texts
+from proxy_app.commands import texts
 from tests.proxy.conftest import StartProxy
 from tests.stand_ins.process import free_port
 from tests.stand_ins.tei import StandInTei

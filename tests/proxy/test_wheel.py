@@ -16,12 +16,14 @@ from tests.stand_ins.process import free_port
 from tests.stand_ins.tei import StandInTei
 
 ROOT = Path(__file__).parents[2]
+#: What the package is made of, in whatever folder.
+FILES = ("*.py", "*.html", "py.typed")
 
 
 def build_wheel(folder: Path) -> Path:
     """Build the wheel out of a copy of what git tracks, so that the checkout stays clean."""
     source = folder / "source"
-    for pattern in ("*.py", "*.html", "py.typed"):
+    for pattern in FILES:
         for file in (ROOT / "proxy_app").rglob(pattern):
             copy = source / file.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -38,10 +40,14 @@ async def test_serve_from_the_wheel(tmp_path: Path, tei: StandInTei) -> None:
     wheel = await asyncio.to_thread(build_wheel, tmp_path)
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
-        tops = {name.split("/")[0] for name in archive.namelist()}
+        names = archive.namelist()
+        tops = {name.split("/")[0] for name in names}
         assert tops == {"proxy_app", f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"}
-        [points] = [n for n in archive.namelist() if n.endswith("entry_points.txt")]
-        assert b"embedrack = proxy_app.cli:main" in archive.read(points)
+        files = {path for pattern in FILES for path in (ROOT / "proxy_app").rglob(pattern)}
+        ours = {str(path.relative_to(ROOT)) for path in files}
+        assert {name for name in names if name.startswith("proxy_app/")} == ours
+        [points] = [name for name in names if name.endswith("entry_points.txt")]
+        assert b"embedrack = proxy_app.commands.cli:main" in archive.read(points)
         archive.extractall(site)
     port = free_port()
     async with listening(tei.app()) as upstream:

@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Histogram as TheirHistogram
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy_app import metrics
-from proxy_app.ledger import Ledger
-from proxy_app.tallies import Tallies, add
+from proxy_app.telemetry import metrics
+from proxy_app.telemetry.tallies import Tallies, add
+from proxy_app.workers.ledger import Ledger
 from tests.proxy.conftest import Proxy, StartProxy, worker_pids
 from tests.stand_ins.qdrant import StandInQdrant
 from tests.stand_ins.tei import StandInTei

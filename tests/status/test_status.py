@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from proxy_app.history import WINDOW, History, Sample, latencies, points, quantile, within
-from proxy_app.probes import Report, read_metrics
-from proxy_app.status import traffic, verdict
+from proxy_app.routes.status import traffic, verdict
+from proxy_app.telemetry.samples import WINDOW, Sample, latencies, points, quantile, within
+from proxy_app.upstream.probes import Report, read_metrics
+from proxy_app.workers.history import History
 from tests.proxy.conftest import StartProxy, listening, serving
 from tests.stand_ins.process import free_port
 from tests.stand_ins.qdrant import StandInQdrant

@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 
-from proxy_app.watch import curve, plain
+from proxy_app.commands.status import curve, plain
 from tests.proxy.conftest import StartProxy, listening, serving
 from tests.stand_ins.process import free_port, heeding_signals
 from tests.stand_ins.tei import StandInTei

@@ -1,0 +1,138 @@
+"""TEI's own dialect: ``/embed`` as ``router/src/http/types.rs`` of v1.9.3 defines it.
+
+Two things are kinder than there: null means unset for every optional field, and errors about the
+body have the JSON shape of all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+import orjson
+
+from proxy_app.cache.memory import Memory
+from proxy_app.embedding.service import Answer, Options
+from proxy_app.entries.keys import Item
+from proxy_app.errors import EmbedError, Kind
+
+T = TypeVar("T")
+
+_Id = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
+#: What a request may hold as its inputs, in both dialects.
+Inputs = str | list[str | _Id | list[_Id]]
+#: How a dialect writes an answer, in pieces; the memory keeps what is worth keeping of it.
+Write = Callable[[Answer, Memory], Coroutine[Any, Any, list[bytes]]]
+
+
+class _Embed(msgspec.Struct):
+    inputs: Inputs
+    truncate: bool | None = None
+    truncation_direction: Literal["Left", "left", "Right", "right"] | None = None
+    prompt_name: str | None = None
+    normalize: bool | None = None
+    dimensions: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+_embed = msgspec.json.Decoder(_Embed)
+
+_SUMMED = ("x-compute-characters", "x-compute-tokens")
+_LONGEST = (
+    "x-compute-time",
+    "x-total-time",
+    "x-tokenization-time",
+    "x-queue-time",
+    "x-inference-time",
+)
+
+
+def parse(body: bytes) -> tuple[list[Item], Options, Write]:
+    """Read a request, and how its answer is written; raises EmbedError."""
+    request = decode(_embed, body)
+    options = Options(
+        truncate=request.truncate,
+        left=request.truncation_direction in ("Left", "left"),
+        normalize=request.normalize is not False,
+        dimensions=request.dimensions,
+        prompt_name=request.prompt_name,
+    )
+    return items_of(request.inputs), options, write
+
+
+async def write(answer: Answer, _: Memory) -> list[bytes]:
+    """Write the reply: a list of vectors."""
+    pieces = [b"["]
+    for entry in answer.entries:
+        pieces += (entry.vector, b",")
+    pieces[-1] = b"]"
+    return pieces
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Read a body; raises EmbedError with what is wrong and where."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise EmbedError(
+            Kind.VALIDATION,
+            f"Failed to deserialize the JSON body into the target type: {error}",
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise EmbedError(
+            Kind.VALIDATION,
+            f"Failed to parse the request body as JSON: {_syntax_error(body, error)}",
+            status=400,
+        ) from None
+
+
+def items_of(inputs: str | list[str | int | list[int]]) -> list[Item]:
+    """Turn TEI's ``inputs`` into items; a list of numbers is one input of token ids.
+
+    Raises EmbedError for nothing to embed and for numbers mixed with texts.
+    """
+    if isinstance(inputs, str):
+        items: list[Item] = [inputs]
+    elif any(isinstance(element, int) for element in inputs):
+        ids = tuple(element for element in inputs if isinstance(element, int))
+        if len(ids) != len(inputs):
+            raise EmbedError(
+                Kind.VALIDATION,
+                "Failed to deserialize the JSON body into the target type: `inputs` mixes token "
+                "ids with other inputs; put each list of ids into a list of its own",
+            )
+        items = [ids]
+    else:
+        items = [e if isinstance(e, str) else tuple(e) for e in inputs if not isinstance(e, int)]
+    if not items or not all(items):
+        raise EmbedError(Kind.EMPTY, "Input validation error: `inputs` cannot be empty")
+    return items
+
+
+def error_body(error: EmbedError) -> bytes:
+    """Write an error in TEI's shape."""
+    return orjson.dumps({"error": error.message, "error_type": error.kind.value})
+
+
+def compute_headers(replies: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Merge TEI's x-compute headers of several batches: counts add up, times (ms) overlap."""
+    merged: dict[str, str] = {}
+    for headers in replies:
+        if "x-compute-type" in headers:
+            merged.setdefault("x-compute-type", headers["x-compute-type"])
+        for name in _SUMMED + _LONGEST:
+            value = headers.get(name, "")
+            if value.isdigit():
+                former = int(merged.get(name, "0"))
+                number = former + int(value) if name in _SUMMED else max(former, int(value))
+                merged[name] = str(number)
+    return merged
+
+
+def _syntax_error(body: bytes, error: Exception) -> str:
+    """Say where the JSON is broken; orjson names line and column."""
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError as precise:
+        return str(precise)
+    return str(error)
