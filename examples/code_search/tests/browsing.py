@@ -36,7 +36,7 @@ def page_served(
             text=True,
         )
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 280
         while "Ctrl-C" not in log.read_text():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < end, log.read_text()

@@ -58,7 +58,7 @@ def endpoint_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 280
     while process.poll() is None and time.monotonic() < end:
         # Its last line, after a self-test: before that others' requests would disturb it.
         if "Ready:" in log.read_text():
