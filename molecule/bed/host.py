@@ -18,9 +18,14 @@ from command import Failure, say
 
 #: Runs in a mount namespace of its own, which takes the overlay away when it ends. nspawn exits
 #: with 133 when the host reboots. podman's own overlays cannot lie on ours, so its storage is bound
-#: in, and so is apt's folder of packages.
+#: in, and so is apt's folder of packages. Each host has a cgroup of its own: two systemds in one
+#: would end each other's services.
 BOOT = """\
 set -e
+for cgroup in {cgroups}; do
+    mkdir -p $cgroup
+    echo $$ > $cgroup/cgroup.procs
+done
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run
 mount -t overlay overlay -o lowerdir={lower},upperdir=upper,workdir=work root
@@ -51,7 +56,12 @@ def up(name: str, system: str, number: int, lower: Path | None = None) -> str:
     packages.lend(system, folder / "packages")
     furnish(folder / "upper", name, address)
     layers = [base] if lower is None else [lower / "upper", base]
-    script = BOOT.format(lower=":".join(map(str, layers)), name=name, bridge=network.BRIDGE)
+    script = BOOT.format(
+        cgroups=" ".join(map(str, cgroups(name))),
+        lower=":".join(map(str, layers)),
+        name=name,
+        bridge=network.BRIDGE,
+    )
     with (folder / "boot.log").open("w") as log:
         booted = subprocess.Popen(
             ["unshare", "-m", "bash", "-c", script],
@@ -64,6 +74,16 @@ def up(name: str, system: str, number: int, lower: Path | None = None) -> str:
     process.record(record(name), booted.pid, address=address, system=system, number=number)
     wait(name, address)
     return address
+
+
+def cgroups(name: str) -> list[Path]:
+    """Return a host's cgroups: in the unified hierarchy, and in systemd's own where it is mounted."""
+    found = []
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, place, kind, options, *_ = line.split()
+        if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
+            found.append(Path(place, f"bed-{name}"))
+    return found
 
 
 def furnish(upper: Path, name: str, address: str) -> None:
@@ -180,6 +200,11 @@ def end(name: str) -> None:
             if time.monotonic() > give_up:
                 raise Failure(f"the host {name} (process {number}) does not end")
             time.sleep(0.1)
+    for cgroup in cgroups(name):
+        for folder in sorted((path for path in cgroup.rglob("*") if path.is_dir()), reverse=True):
+            folder.rmdir()
+        if cgroup.is_dir():
+            cgroup.rmdir()
     if known := about(name):
         packages.give_back(str(known["system"]), paths.host(name) / "packages")
 

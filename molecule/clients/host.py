@@ -97,7 +97,7 @@ class Host:
                 # that learns late that a connection was closed sends into it.
                 *("nice", "-n", "-10", sys.executable, str(PROJECT / "molecule" / "load")),
                 *("--url", self.url, "--report", str(folder / "report.json")),
-                *("--connections", "8", "--rate", "8", *flags),
+                *("--connections", "8", "--rate", "4", *flags),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

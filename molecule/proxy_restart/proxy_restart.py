@@ -14,7 +14,7 @@ from scenario import main
 
 def run(host: Host) -> None:
     """Restart under load, then deploy another release under load."""
-    with host.load("--connections", "400") as load:
+    with host.load("--connections", "400", "--rate", "10") as load:
         for _ in range(3):
             host.sh("systemctl restart embedrack-proxy")
             time.sleep(4)  # of load with the new workers
@@ -23,7 +23,7 @@ def run(host: Host) -> None:
     before = host.sh("systemctl show --value -p ExecStart embedrack-proxy")
     with tempfile.TemporaryDirectory() as folder:
         another_release(Path(folder))
-        with host.load("--connections", "400") as load:
+        with host.load("--connections", "400", "--rate", "10") as load:
             play = host.deploy("--tags", "proxy", common_artifacts_dir=f"{folder}/artifacts")
     after = host.sh("systemctl show --value -p ExecStart embedrack-proxy")
     check(before.split()[1] != after.split()[1], "site.yml did not deploy the new wheel")
