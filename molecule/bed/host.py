@@ -77,7 +77,7 @@ def up(name: str, system: str, number: int, lower: Path | None = None) -> str:
 
 
 def cgroups(name: str) -> list[Path]:
-    """Return a host's cgroups: in the unified hierarchy, and in systemd's own where it is mounted."""
+    """Return a host's cgroups: the unified hierarchy's, and systemd's own where it is mounted."""
     found = []
     for line in Path("/proc/mounts").read_text().splitlines():
         _, place, kind, options, *_ = line.split()
