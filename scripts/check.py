@@ -25,13 +25,13 @@ SCENARIOS = sorted(
         if path.parent.name not in ("bed", "load")
     }
 )
-#: How many checks run at a time. The tests, which mostly wait, are three processes of their own.
+#: How many checks run at a time. The tests, which mostly wait, are two processes of their own.
 AT_ONCE = 2
 
 #: Begun in this order, the longest first.
 #: Every part's own folder is one mypy run: programs of one file name would clash in a single one.
 CHECKS = {
-    "tests": [[PYTHON, "-m", "pytest", "-n", "3"]],
+    "tests": [[PYTHON, "-m", "pytest", "-n", "2"]],
     "lint": [[PYTHON, "-m", "ruff", "check", "."]],
     "format": [[PYTHON, "-m", "ruff", "format", "--check", "."]],
     "types": [
