@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import meta
+from jinja2 import TemplateError, meta
 from jinja2.nativetypes import NativeEnvironment
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ def from_templates(files: Any, local: dict[str, Any]) -> Iterator[tuple[str, str
         return
     try:
         entries = Resolver(local).value(files)
-    except Exception:  # what is put back, or made of facts: no template
+    except TemplateError:  # what is put back, or made of facts: no template
         return
     for entry in entries if isinstance(entries, list) else []:
         kind, _, place = str(entry["content"]).partition(" ")

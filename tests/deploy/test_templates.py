@@ -132,7 +132,10 @@ def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def needs(program: str) -> str:
-    """Return a program's path; the test is skipped where there is none."""
+    """Return a program's path; the test is skipped where there is none.
+
+    Developers' machines may lack it. On CI a skip is a failure (tests/not_run.py).
+    """
     found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     if not found:
         pytest.skip(f"needs {program}")
