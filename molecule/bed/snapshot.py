@@ -15,9 +15,9 @@ import paths
 from command import run, say
 
 #: What a deployed host is made from, besides the stand-ins.
-SOURCES = ("roles", "templates", "library", "playbooks", "proxy_app", "locks", "scripts")
-#: Files that the proxy's wheel holds.
-PROJECT = ("pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("roles", "templates", "library", "playbooks", "proxy_app", "locks")
+#: Files that the proxy's wheel holds, and what builds it.
+PROJECT = ("pyproject.toml", "README.md", "LICENSE", "scripts/wheel.py")
 
 
 class Absent(Exception):

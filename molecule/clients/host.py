@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from notes import keep
-from playbook import PROJECT, STATE, Play
+from playbook import PROJECT, Play
 
 BED = PROJECT / "molecule" / "bed"
 
@@ -31,7 +32,7 @@ class Host:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        hosts = json.loads((STATE / f"inventory-{name}" / "hosts.yml").read_text())
+        hosts = json.loads(Path(os.environ["BED_INVENTORY"], "hosts.yml").read_text())
         self.address = str(hosts["tei"]["hosts"][name]["ansible_host"])
         self.url = f"http://{self.address}:8080"
 
@@ -55,7 +56,7 @@ class Host:
 
     def play(self, playbook: str, *flags: str, **variables: Any) -> Play:
         """Run a playbook on this host alone, which may fail."""
-        return Play.run(self.name, playbook, *flags, "--extra-vars", json.dumps(variables))
+        return Play.run(playbook, *flags, "--extra-vars", json.dumps(variables))
 
     def deploy(self, *flags: str, **variables: Any) -> Play:
         """Run site.yml, which must succeed."""

@@ -1,9 +1,7 @@
-"""Runs a playbook of the project on one host of the bed: `playbook.py HOST PLAYBOOK [FLAG …]`.
+"""Runs a playbook of the project on one host of the bed: `playbook.py PLAYBOOK [FLAG …]`.
 
-`--inventory FOLDER` as the first flag takes another inventory than the host's.
-
-As an operator does: in a process of its own, with the project's ansible.cfg and the inventory that
-the bed wrote for this host, and without the settings that Molecule gives to its own playbooks. What
+As an operator does: in a process of its own, with the project's ansible.cfg and the inventory in
+the folder BED_INVENTORY, and without the settings that Molecule gives to its own playbooks. What
 the run printed goes to the output; how long it took, and what it changed, into the notes.
 """
 
@@ -19,7 +17,6 @@ from pathlib import Path
 from notes import keep, keep_last
 
 PROJECT = Path(__file__).resolve().parents[2]
-STATE = Path(os.environ.get("BED_DIR", "/var/lib/embedrack-bed"))
 
 
 @dataclass
@@ -31,7 +28,7 @@ class Play:
     seconds: float
 
     @classmethod
-    def run(cls, host: str, playbook: str, *flags: str, inventory: str = "") -> Play:
+    def run(cls, playbook: str, *flags: str) -> Play:
         """Run a playbook; its output is returned, whether it failed or not."""
         words = {
             name: value
@@ -42,7 +39,7 @@ class Play:
         done = subprocess.run(
             [
                 str(Path(sys.executable).with_name("ansible-playbook")),
-                *("-i", inventory or str(STATE / f"inventory-{host}"), playbook, *flags),
+                *("-i", os.environ["BED_INVENTORY"], playbook, *flags),
             ],
             check=False,
             cwd=PROJECT,
@@ -72,12 +69,9 @@ class Play:
         return named
 
 
-def main(host: str, playbook: str, *flags: str) -> int:
+def main(playbook: str, *flags: str) -> int:
     """Run it; returns its exit status."""
-    inventory = ""
-    if flags[:1] == ("--inventory",):
-        inventory, flags = flags[1], flags[2:]
-    play = Play.run(host, playbook, *flags, inventory=inventory)
+    play = Play.run(playbook, *flags)
     print(play.output)
     shown = [word for word in flags if word != "--extra-vars" and not word.startswith("{")]
     keep(f"{' '.join([playbook, *shown])}: {play.seconds:.0f} s, {play.changed} changed")

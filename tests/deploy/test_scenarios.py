@@ -35,7 +35,8 @@ def test_the_report_names_what_was_not_run(tmp_path: Path) -> None:
         (tmp_path / "molecule" / name).mkdir(parents=True)
         (tmp_path / "molecule" / name / "molecule.yml").touch()
     report = tmp_path / "molecule" / "report.py"
-    report.write_bytes((MOLECULE / "report.py").read_bytes())
+    for name in ("report.py", "inventory.yml"):
+        (tmp_path / "molecule" / name).write_bytes((MOLECULE / name).read_bytes())
     steps = [
         {"scenario": "first", "step": "verify", "hosts": ["bookworm", "trixie"], "failed": []},
         {"scenario": "second", "step": "converge", "hosts": ["bookworm", "trixie"], "failed": []},
