@@ -50,7 +50,7 @@ def main() -> int:
 def line(figure: Figure) -> str:
     """Return the figure as a line of the table on the terminal."""
     mark = "ok    " if figure.met else "MISSED"
-    return f"{mark} {figure.name:66} {figure.shown:>9} {figure.target:>9}   {figure.told}"
+    return f"{mark} {figure.name:66} {figure.shown:>9} {figure.target:>9}   {figure.made_of}"
 
 
 def machine() -> str:
@@ -62,12 +62,12 @@ def write(figures: list[Figure]) -> None:
     """Write the table, the same for programs, and the plot."""
     RESULTS.mkdir(exist_ok=True)
     rows = [
-        f"| {f.name} | {f.shown} | {f.target} | {'yes' if f.met else 'no'} | {f.told} |"
+        f"| {f.name} | {f.shown} | {f.target} | {'yes' if f.met else 'no'} | {f.made_of} |"
         for f in figures
     ]
     head = ["| figure | measured | wanted | met | made of |", "|---|---|---|---|---|"]
-    told = f"`make bench`: {machine()}.\n"
-    (RESULTS / "table.md").write_text("\n".join([told, *head, *rows]) + "\n")
+    setting = f"`make bench`: {machine()}.\n"
+    (RESULTS / "table.md").write_text("\n".join([setting, *head, *rows]) + "\n")
     entries = [
         {"name": f.name, "value": f.value, "unit": f.unit, "limit": f.limit, "met": f.met}
         for f in figures

@@ -5,7 +5,7 @@ numbers as TEI prints them, is sent texts that it does not know, while the store
 keeps them. Counted are the worker's resident memory, between COUNT entries and twice as many, and
 the store's files less its write-ahead log. A million's worth is extrapolated from that. Then each
 entry is looked up once in the store by a second proxy without L1, and the store's resident memory
-is told as it is.
+is reported as it is.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def fill(proxy: servers.Proxy, qdrant: str, word: str, count: int) -> None:
     ]
     servers.until(
         f"{qdrant}/collections/{name}",
-        lambda told: told["result"]["points_count"] == count,
+        lambda reply: reply["result"]["points_count"] == count,
         f"the store ({count} entries)",
     )
     time.sleep(8)  # it flushes every five seconds, and puts its segments in order when it is quiet

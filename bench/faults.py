@@ -181,14 +181,14 @@ async def deadly_text(bed: Bed) -> AsyncIterator[None]:
     """Somebody sends, ten times a second, a text that kills TEI, which starts again in 0.5 s."""
     bed.tei.deadly.add("poison")
     deaths = bed.tei.deaths
-    told: Counter[str] = Counter()
+    statuses: Counter[str] = Counter()
 
     async def send() -> None:
         async with aiohttp.ClientSession() as session:
             while True:
                 body = {"inputs": ["poison", "its mate"]}
                 async with session.post(bed.proxy.url + "/embed", json=body) as reply:
-                    told[str(reply.status)] += 1
+                    statuses[str(reply.status)] += 1
                 await asyncio.sleep(0.1)
 
     async def restart() -> None:
@@ -201,7 +201,7 @@ async def deadly_text(bed: Bed) -> AsyncIterator[None]:
 
     async with doing(send(), restart()):
         yield
-    bed.notes.append(f"{bed.tei.deaths - deaths} deaths; its sender got {listed(told)}")
+    bed.notes.append(f"{bed.tei.deaths - deaths} deaths; its sender got {listed(statuses)}")
 
 
 @asynccontextmanager
@@ -231,8 +231,8 @@ async def flood_of_misses(bed: Bed) -> AsyncIterator[None]:
     async with doing(run.go()):
         yield
     bed.tei.delay = former
-    told = Counter({str(status): count for status, count in tally.statuses.items()})
-    bed.notes.append(f"the flood got {listed(told)}")
+    statuses = Counter({str(status): count for status, count in tally.statuses.items()})
+    bed.notes.append(f"the flood got {listed(statuses)}")
 
 
 @asynccontextmanager
@@ -359,7 +359,7 @@ async def suffer(bed: Bed, fault: Fault) -> list[Outcome]:
     return sorted(outcomes, key=lambda one: one.at)
 
 
-def row(told: str, outcomes: list[Outcome], notes: list[str]) -> str:
+def row(meaning: str, outcomes: list[Outcome], notes: list[str]) -> str:
     """Say in a row of a table what became of the load."""
     parts = [
         [one for one in outcomes if one.at + one.seconds < BEGIN],
@@ -371,7 +371,7 @@ def row(told: str, outcomes: list[Outcome], notes: list[str]) -> str:
     if errors[0] or errors[2]:
         kinds += f" (before: {listed(errors[0])}; after: {listed(errors[2])})"
     tails = " | ".join(p99(part) for part in parts)
-    cells = ("; ".join([told, *notes]), f"{len(parts[1])}", kinds, tails)
+    cells = ("; ".join([meaning, *notes]), f"{len(parts[1])}", kinds, tails)
     return f"| {' | '.join(cells)} | {recovery(outcomes)} |"
 
 
@@ -418,8 +418,8 @@ async def main() -> int:
         for name in wanted:
             fault, bed.notes = FAULTS[name], []
             outcomes = await suffer(bed, fault)
-            told = (fault.__doc__ or "").rstrip(".")
-            rows.append(row(f"**{name}**. {told}", outcomes, bed.notes))
+            meaning = (fault.__doc__ or "").rstrip(".")
+            rows.append(row(f"**{name}**. {meaning}", outcomes, bed.notes))
             print(rows[-1], flush=True)
             await bed.well()
     if not sys.argv[1:]:

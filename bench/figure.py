@@ -11,13 +11,13 @@ from dataclasses import dataclass
 class Figure:
     """``value`` is a ratio or, with a unit, an amount; ``limit`` is the least or the most of it.
 
-    ``told`` has what the value was made of.
+    ``made_of`` has what the value was made of.
     """
 
     name: str
     value: float
     limit: float
-    told: str
+    made_of: str
     unit: str = ""
     at_most: bool = False
 

@@ -85,7 +85,7 @@ def resident(pid: int) -> int:
 
 
 class Proxy:
-    """A running proxy, of one worker unless told otherwise."""
+    """A running proxy, of one worker unless set otherwise."""
 
     def __init__(self, url: str, master: int) -> None:
         self.url = url
@@ -142,7 +142,7 @@ def proxy(
     url = f"http://127.0.0.1:{port}"
     with started(*program, "serve", **environment) as process:
         wanted = "ok" if qdrant else "none: L1 alone"
-        until(url + "/readyz", lambda told: told["store"] == wanted, "the proxy")
+        until(url + "/readyz", lambda state: state["store"] == wanted, "the proxy")
         # gunicorn starts its workers one by one; the first answers before the last is there.
         until_true(lambda: len(children_of(process.pid)) == given["workers"], "the workers")
         yield Proxy(url, process.pid)

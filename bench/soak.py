@@ -63,9 +63,9 @@ def main() -> int:
         loads = Loads(proxy.url, options.minutes * 60, options.rate)
         samples = asyncio.run(watched(proxy, loads))
     grown = growth(samples)
-    told = verdict(samples, grown, loads)
-    print(told)
-    write(samples, told)
+    summary = verdict(samples, grown, loads)
+    print(summary)
+    write(samples, summary)
     return 1 if max(grown) > ALLOWED or loads.failed else 0
 
 
@@ -193,14 +193,14 @@ def every(samples: list[Sample], seconds: float) -> list[Sample]:
     return taken
 
 
-def write(samples: list[Sample], told: str) -> None:
+def write(samples: list[Sample], summary: str) -> None:
     """Write the table, the samples for programs, and the plot."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    (RESULTS / "soak.md").write_text(told + "\n")
+    (RESULTS / "soak.md").write_text(summary + "\n")
     (RESULTS / "soak.json").write_text(
         json.dumps([asdict(one) for one in samples], separators=(",", ":")) + "\n"
     )

@@ -32,15 +32,15 @@ def run(url: str, bodies: list[bytes] | None = None, seconds: float = 2) -> Run:
             script = Path(folder, "post.lua")
             script.write_text(_SCRIPT % {"folder": folder, "last": len(bodies) - 1})
             command += ["-s", str(script)]
-        told = subprocess.run([*command, url], check=True, capture_output=True, text=True).stdout
-    if "Non-2xx" in told or "Socket errors" in told:
-        raise SystemExit(f"bench: {url}:\n{told}")
-    counted = re.search(r"(\d+) requests in", told)
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", told)
-    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)", told)
-    assert counted, told
-    assert rate, told
-    assert p99, told
+        printed = subprocess.run([*command, url], check=True, capture_output=True, text=True).stdout
+    if "Non-2xx" in printed or "Socket errors" in printed:
+        raise SystemExit(f"bench: {url}:\n{printed}")
+    counted = re.search(r"(\d+) requests in", printed)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", printed)
+    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)", printed)
+    assert counted, printed
+    assert rate, printed
+    assert p99, printed
     return Run(int(counted[1]), float(rate[1]), float(p99[1]) * _UNITS[p99[2]])
 
 

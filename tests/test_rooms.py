@@ -45,13 +45,13 @@ def imported(name: str, path: Path, names: set[str]) -> Iterator[str]:
     package = name.split(".")[0]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            told = [alias.name for alias in node.names]
+            imported = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{name}, line {node.lineno}: a name from the top is wanted"
-            told = [f"{node.module}.{alias.name}" for alias in node.names]
+            imported = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        for one in told:
+        for one in imported:
             parts = one.split(".")
             if parts[0] == package:
                 # What is no module is a name of the module before it.

@@ -50,8 +50,8 @@ def measure() -> Iterator[Figure]:
     for case in CASES:
         if case.limit:
             spent = [each / case.per_request for each in run(case)]
-            told = f"the least of {ROUNDS} rounds; the most was {max(spent) * 1e6:.3g} µs"
-            yield Figure(case.name, min(spent) * 1e6, case.limit, told, "µs", at_most=True)
+            made_of = f"the least of {ROUNDS} rounds; the most was {max(spent) * 1e6:.3g} µs"
+            yield Figure(case.name, min(spent) * 1e6, case.limit, made_of, "µs", at_most=True)
 
 
 def run(case: Case) -> list[float]:

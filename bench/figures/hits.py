@@ -42,8 +42,8 @@ def measure() -> Iterator[Figure]:
             lambda: wrk.run(proxy.url + "/v1/embeddings", base64).rate,
             lambda: wrk.run(proxy.url + "/embed", one).rate,
         )
-        told = f"{openai:.0f}/s against {tei:.0f}/s"
-        yield Figure("base64 (OpenAI) L1 hits over /embed L1 hits, 1 text", ratio, 0.8, told)
+        made_of = f"{openai:.0f}/s against {tei:.0f}/s"
+        yield Figure("base64 (OpenAI) L1 hits over /embed L1 hits, 1 text", ratio, 0.8, made_of)
 
 
 def against_nginx(proxy: servers.Proxy, body: list[bytes], name: str, limit: float) -> Figure:
@@ -66,5 +66,5 @@ def against_nginx(proxy: servers.Proxy, body: list[bytes], name: str, limit: flo
             rates = {name: way() for name, way in ways.items()}
             better = max(rates, key=lambda way: rates[way])
             ratio, ours, theirs = side_by_side(lambda: wrk.run(url, body).rate, ways[better])
-    told = f"{ours:.0f}/s against {theirs:.0f}/s of nginx ({better})"
-    return Figure(name, ratio, limit, told)
+    made_of = f"{ours:.0f}/s against {theirs:.0f}/s of nginx ({better})"
+    return Figure(name, ratio, limit, made_of)

@@ -33,8 +33,8 @@ def measure() -> Iterator[Figure]:
 
         ratio, with_them, without = side_by_side(beside, lambda: wrk.run(url, hit, 3).p99)
     name = "p99 of 1-text hits while 1024-text misses run, over p99 without"
-    told = f"{with_them * 1e3:.1f} ms against {without * 1e3:.1f} ms"
-    yield Figure(name, ratio, 3, told, at_most=True)
+    made_of = f"{with_them * 1e3:.1f} ms against {without * 1e3:.1f} ms"
+    yield Figure(name, ratio, 3, made_of, at_most=True)
 
 
 @contextmanager

@@ -22,11 +22,13 @@ def measure() -> Iterator[Figure]:
         load.send(proxy.url + "/embed", load.bodies("fill", entries // 256, 256), 2)
         full = proxy.resident()
         ratio = (full - small) / (CONFIGURED * MIB)
-        told = (
+        made_of = (
             f"{(full - small) / MIB:.0f} MiB for {CONFIGURED} MiB "
             f"({held(proxy.url) / MIB:.0f} MiB accounted)"
         )
-    yield Figure("(resident memory full - empty) / configured L1", ratio, 1.2, told, at_most=True)
+    yield Figure(
+        "(resident memory full - empty) / configured L1", ratio, 1.2, made_of, at_most=True
+    )
 
 
 def held(url: str) -> float:

@@ -67,7 +67,7 @@ def main() -> int:
         raise SystemExit(f"bench: {missing}") from None
     began = time.monotonic()
     with ExitStack() as stack:
-        # Each has an upstream of its own, so that what is sent there is told apart.
+        # Each has an upstream of its own, so that what is sent there is counted apart.
         upstreams = [
             first_line(stack.enter_context(started("bench.peers.upstream", "--delay", str(DELAY))))
             for _ in PEERS
@@ -79,10 +79,10 @@ def main() -> int:
         verdicts = [mixed.compare(url) for url in urls]
         both = list(zip(urls, upstreams, strict=True))
         rows = [rate(urls, 1), rate(urls, 32), *(sent(way, both) for way in WAYS)]
-    told = f"{machine()}, LiteLLM {litellm.version()}, {time.monotonic() - began:.0f} s in all"
+    setting = f"{machine()}, LiteLLM {litellm.version()}, {time.monotonic() - began:.0f} s in all"
     lines = table(rows, verdicts)
-    print("\n".join([*lines, told]))
-    write(lines, rows, verdicts, told)
+    print("\n".join([*lines, setting]))
+    write(lines, rows, verdicts, setting)
     return 1 if any(verdict.problem for all_ in verdicts[0].values() for verdict in all_) else 0
 
 
@@ -159,10 +159,10 @@ def table(rows: list[Row], verdicts: list[Verdicts]) -> list[str]:
     return lines
 
 
-def write(lines: list[str], rows: list[Row], verdicts: list[Verdicts], told: str) -> None:
+def write(lines: list[str], rows: list[Row], verdicts: list[Verdicts], setting: str) -> None:
     """Write the tables, and the same for programs."""
     RESULTS.mkdir(exist_ok=True)
-    head = f"`make bench-peers`: {told}.\n\n{__doc__.split(chr(10) * 2)[1]}\n"
+    head = f"`make bench-peers`: {setting}.\n\n{__doc__.split(chr(10) * 2)[1]}\n"
     (RESULTS / "peers.md").write_text("\n".join([head, *lines]) + "\n")
     problems = {
         peer: {shape: [verdict.problem for verdict in all_] for shape, all_ in of_one.items()}

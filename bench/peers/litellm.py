@@ -63,10 +63,10 @@ def proxy(upstream: str, program: Path = PROGRAM) -> Iterator[str]:
         log = Path(folder, "log")
         command = [str(program), "--config", str(configuration), "--log_config", str(logging)]
         command += ["--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
-        with log.open("wb") as told:
+        with log.open("wb") as output:
             process = subprocess.Popen(
                 [*command, "--telemetry", "False"],
-                stdout=told,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 env=os.environ | _ENVIRONMENT,
                 cwd=folder,

@@ -60,8 +60,8 @@ def judge(texts: list[str], reply: dict[str, Any]) -> Verdict:
         given = array("f", entry["embedding"])
         if given != own[text]:
             whose = [texts.index(other) for other, vector in own.items() if vector == given]
-            told = f"of the text at {whose[0]}" if whose else "of none of the texts"
-            return Verdict(f"the vector at {place} is that {told}")
+            owner = f"of the text at {whose[0]}" if whose else "of none of the texts"
+            return Verdict(f"the vector at {place} is that {owner}")
     return Verdict()
 
 

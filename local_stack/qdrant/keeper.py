@@ -1,4 +1,4 @@
-"""Background upkeep: Edge flushes and optimises only when told to."""
+"""Background upkeep: Edge flushes and optimises only when asked to."""
 
 from __future__ import annotations
 

@@ -73,8 +73,8 @@ class Handler(BaseHTTPRequestHandler):
             {"type": "file", "oid": commit, "path": path, "size": size}
             for path, size in sizes.items()
         ]
-        told = {"id": name, "modelId": name, "sha": commit, "private": False, "tags": []}
-        data = json.dumps(entries if tree else told | {"siblings": siblings}).encode()
+        model = {"id": name, "modelId": name, "sha": commit, "private": False, "tags": []}
+        data = json.dumps(entries if tree else model | {"siblings": siblings}).encode()
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))

@@ -32,9 +32,9 @@ Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 def mirrors() -> tuple[str, str]:
     """Return this machine's own mirrors of Debian: packages, security updates."""
     shown = "$(ORIGIN)|$(RELEASE)|$(REPO_URI)"
-    told = run("apt-get", "indextargets", "--format", shown, "Created-By: Packages")
+    targets = run("apt-get", "indextargets", "--format", shown, "Created-By: Packages")
     found: dict[bool, str] = {}
-    for line in told.splitlines():
+    for line in targets.splitlines():
         origin, release, uri = line.split("|")
         if origin == "Debian":
             found[release.endswith("-security")] = uri

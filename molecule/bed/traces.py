@@ -22,12 +22,12 @@ def found() -> list[str]:
 
 def processes() -> list[str]:
     """Return the command lines of processes that name the bed's folder."""
-    told = []
+    lines = []
     for place in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = place.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
         except OSError:  # it has ended meanwhile
             continue
         if f"{paths.STATE}/" in line:
-            told.append(" ".join(line.split())[:200])
-    return sorted(told)
+            lines.append(" ".join(line.split())[:200])
+    return sorted(lines)

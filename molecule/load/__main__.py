@@ -41,7 +41,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--rate", type=float, default=0.0, metavar="R", help="requests a second, all together"
     )
-    parser.add_argument("--seconds", type=float, default=0.0, help="0: until told to stop")
+    parser.add_argument("--seconds", type=float, default=0.0, help="0: until a signal ends it")
     parser.add_argument("--stop-file", type=Path, metavar="PATH", help="stop once it is there")
     parser.add_argument("--texts", choices=MIXES, default="mixed", help="what is sent")
     parser.add_argument("--report", type=Path, metavar="FILE", help="where the JSON report goes")

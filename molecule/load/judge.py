@@ -14,8 +14,8 @@ CLOSE = 1e-5
 class WrongReply(Exception):
     """A reply that is none; its kind is counted."""
 
-    def __init__(self, kind: str, told: str) -> None:
-        super().__init__(told)
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
         self.kind = kind
 
 
@@ -42,7 +42,7 @@ class Judge:
         here: dict[str, array[float]] = {}
         for text, vector in zip(texts, map(self._numbers, vectors), strict=True):
             former = self._first.get(text) or here.setdefault(text, vector)
-            # Equal ones are the rule, and told at C's speed.
+            # Equal ones are the rule, and C compares them fast.
             if vector != former and not _close(vector, former):
                 raise WrongReply("other-vector", f"not the vector that came before: {text}")
         # Only now: of a wrong reply nothing becomes what later ones are held against.

@@ -40,13 +40,13 @@ class Tally:
             self.hits += int(found[1])
             self.misses += int(found[2])
 
-    def failed(self, kind: str, told: str) -> None:
+    def failed(self, kind: str, message: str) -> None:
         """Count a failure; the first 20 are kept with when they happened."""
         self.kinds[kind] += 1
         if len(self._failures) < 20:
             now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
             at = round(self.seconds, 3)
-            self._failures.append({"at": at, "time": now, "kind": kind, "told": told[:200]})
+            self._failures.append({"at": at, "time": now, "kind": kind, "message": message[:200]})
 
     def too_many(self, allowed: dict[str, int]) -> bool:
         """Tell whether the run failed. One that sent nothing did: it proves nothing."""

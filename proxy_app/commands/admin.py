@@ -30,12 +30,12 @@ def add(verbs: Any) -> None:
 
 
 def _stats(options: argparse.Namespace) -> int:
-    told, _ = client.call(options.url.rstrip("/") + "/admin/stats", key=_key(options))
+    stats, _ = client.call(options.url.rstrip("/") + "/admin/stats", key=_key(options))
     if options.json:
-        print(json.dumps(told))
+        print(json.dumps(stats))
         return 0
-    inputs, rates, l1, store = told["inputs"], told["hit_rate"], told["l1"], told["store"]
-    print(f"model       {told['model'] or 'not known yet'}")
+    inputs, rates, l1, store = stats["inputs"], stats["hit_rate"], stats["l1"], stats["store"]
+    print(f"model       {stats['model'] or 'not known yet'}")
     print(
         f"inputs      {sum(inputs.values())}: " + ", ".join(f"{n} {v}" for n, v in inputs.items())
     )
@@ -50,7 +50,7 @@ def _stats(options: argparse.Namespace) -> int:
         size = store["vector_bytes"] / MIB
         print(f"store       {store['entries']} entries, {size:.1f} MiB of vectors")
         for one in store["collections"]:
-            present = "  (the present one)" if one["name"] == told["collection"] else ""
+            present = "  (the present one)" if one["name"] == stats["collection"] else ""
             print(f"  {one['name']}: {one['entries']} entries{present}")
     return 0
 
@@ -61,15 +61,15 @@ def _purge(options: argparse.Namespace) -> int:
         body = {"namespace": options.namespace}
     elif options.text is not None:
         body = {"inputs": [options.text]} | client.fields(options.set)
-    told, _ = client.call(options.url.rstrip("/") + "/admin/purge", body, _key(options))
-    if "texts" in told:
-        print(f"purged: {_count(told['texts'], 'text')}")
-    elif "collections" in told:
-        print(f"purged: {_count(len(told['collections']), 'collection')}")
+    purged, _ = client.call(options.url.rstrip("/") + "/admin/purge", body, _key(options))
+    if "texts" in purged:
+        print(f"purged: {_count(purged['texts'], 'text')}")
+    elif "collections" in purged:
+        print(f"purged: {_count(len(purged['collections']), 'collection')}")
     else:
         print("purged: the workers' memory; there is no store")
-    if told["workers_late"]:
-        late = _count(told["workers_late"], "worker")
+    if purged["workers_late"]:
+        late = _count(purged["workers_late"], "worker")
         raise client.CallError(f"{late} did not answer in time and may hold it a moment longer")
     return 0
 

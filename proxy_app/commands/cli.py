@@ -107,8 +107,8 @@ def _check(options: argparse.Namespace) -> int:
     if options.list:
         for entry in fields(Settings):
             choices = entry.metadata["choices"]
-            told = ", ".join(filter(None, [entry.metadata["help"], " | ".join(choices)]))
-            print(f"{PREFIX + entry.name.upper():36} {entry.default!s:24} {told}")
+            meaning = ", ".join(filter(None, [entry.metadata["help"], " | ".join(choices)]))
+            print(f"{PREFIX + entry.name.upper():36} {entry.default!s:24} {meaning}")
         return 0
     settings = Settings.from_environment(os.environ)
     tls.check(settings)
@@ -123,13 +123,13 @@ def _check(options: argparse.Namespace) -> int:
 def _embed(options: argparse.Namespace) -> int:
     url = options.url.rstrip("/") + "/embed"
     started = time.perf_counter()
-    told, headers = client.call(url, {"inputs": [options.text]}, options.key)
+    vectors, headers = client.call(url, {"inputs": [options.text]}, options.key)
     try:
-        [vector] = told
+        [vector] = vectors
         first = ", ".join(f"{number:.6f}" for number in vector[:4])
     except (ValueError, TypeError):
         raise client.CallError(f"{url} sends no embedding; is it --url's?") from None
-    cache = headers.get("X-Cache", "not told")
+    cache = headers.get("X-Cache", "unknown")
     milliseconds = (time.perf_counter() - started) * 1000
     print(f"dimension {len(vector)}   [{first}, …]   cache: {cache}   {milliseconds:.1f} ms")
     return 0

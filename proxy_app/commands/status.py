@@ -39,21 +39,21 @@ def _run(options: argparse.Namespace) -> int:
 
 def ask(url: str, key: str) -> dict[str, Any]:
     """Fetch the status of an endpoint; raises CallError."""
-    told, _ = client.call(url.rstrip("/") + "/status.json", key=key, seconds=15)
-    if not isinstance(told, dict) or "verdict" not in told:
+    report, _ = client.call(url.rstrip("/") + "/status.json", key=key, seconds=15)
+    if not isinstance(report, dict) or "verdict" not in report:
         raise client.CallError(f"{url} is not Embedrack's; is it --url's?")
-    return told
+    return report
 
 
 def once(url: str, key: str, *, as_json: bool) -> int:
     """Print the status and return the exit status for its verdict."""
     try:
-        told = ask(url, key)
+        report = ask(url, key)
     except client.CallError as error:
         print(f"embedrack: {error}", file=sys.stderr)
         return UNREACHABLE
-    print(json.dumps(told, indent=2) if as_json else render(told, color=sys.stdout.isatty()))
-    return BAD if told["verdict"]["state"] == "bad" else OK
+    print(json.dumps(report, indent=2) if as_json else render(report, color=sys.stdout.isatty()))
+    return BAD if report["verdict"]["state"] == "bad" else OK
 
 
 def watch(url: str, key: str, seconds: float) -> int:
@@ -63,9 +63,9 @@ def watch(url: str, key: str, seconds: float) -> int:
         while True:
             screen = sys.stdout.isatty()
             try:
-                told = ask(url, key)
-                status = BAD if told["verdict"]["state"] == "bad" else OK
-                text = render(told, color=screen)
+                report = ask(url, key)
+                status = BAD if report["verdict"]["state"] == "bad" else OK
+                text = render(report, color=screen)
             except client.CallError as error:
                 status = UNREACHABLE
                 text = f"{paint('no status', 'bad', screen)}  {plain(error)}\n"
@@ -75,21 +75,21 @@ def watch(url: str, key: str, seconds: float) -> int:
         return status
 
 
-def render(told: dict[str, Any], *, color: bool) -> str:
+def render(report: dict[str, Any], *, color: bool) -> str:
     """Lay a status out in a screen of text."""
-    verdict = told["verdict"]
+    verdict = report["verdict"]
     lines = [paint(plain(verdict["words"]), verdict["state"], color)]
     lines += [f"  - {plain(note)}" for note in verdict["notes"]]
     lines.append("")
-    for name, text in [*_model(told), *_traffic(told), *_cache(told)]:
+    for name, text in [*_model(report), *_traffic(report), *_cache(report)]:
         lines.append(f"{name:10} {text}")
     lines.append("")
-    lines += _instances(told["instances"], color)
+    lines += _instances(report["instances"], color)
     return "\n".join(lines) + "\n"
 
 
-def _model(told: dict[str, Any]) -> list[tuple[str, str]]:
-    model = told["model"]
+def _model(report: dict[str, Any]) -> list[tuple[str, str]]:
+    model = report["model"]
     if model is None:
         return [("model", "none yet")]
     return [
@@ -98,8 +98,8 @@ def _model(told: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _traffic(told: dict[str, Any]) -> list[tuple[str, str]]:
-    traffic, upstream = told["traffic"], told["upstream"]
+def _traffic(report: dict[str, Any]) -> list[tuple[str, str]]:
+    traffic, upstream = report["traffic"], report["upstream"]
     minutes, total = traffic["window_s"] / 60, sum(traffic["inputs"].values())
     return [
         ("hit rate", f"{share(traffic['hit_rate'])} of {total} inputs in {minutes:.1f} min"),
@@ -121,13 +121,13 @@ def _traffic(told: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _cache(told: dict[str, Any]) -> list[tuple[str, str]]:
-    memory, store = told["memory"], told["store"]
+def _cache(report: dict[str, Any]) -> list[tuple[str, str]]:
+    memory, store = report["memory"], report["store"]
     return [
         (
             "memory",
             f"{memory['entries']} entries, {size(memory['bytes'])} of "
-            f"{size(memory['limit_bytes'])}, {told['workers']} workers",
+            f"{size(memory['limit_bytes'])}, {report['workers']} workers",
         ),
         (
             "store",

@@ -124,16 +124,18 @@ class Warmer:
                     if reply.status == 200:
                         await reply.read()
                         return client.hits_and_misses(reply.headers.get("X-Cache", ""))[0]
-                    told = f"{self._url} answered {reply.status}: {(await reply.text())[:300]}"
+                    problem = f"{self._url} answered {reply.status}: {(await reply.text())[:300]}"
                     if reply.status == 401:
-                        told = f"{self._url} answered 401: the key is wrong or missing (--key)"
+                        problem = f"{self._url} answered 401: the key is wrong or missing (--key)"
                     if reply.status not in (429, 503):
-                        raise WarmError(f"{batch}: {told}")
+                        raise WarmError(f"{batch}: {problem}")
                     pause = seconds_of(reply.headers.get("Retry-After", ""))
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-                told = f"{self._url} does not answer: {error or type(error).__name__}"
+                problem = f"{self._url} does not answer: {error or type(error).__name__}"
             if time.monotonic() + pause > deadline:
-                raise WarmError(f"{batch}: {told} (tried for {self._patience:.0f} s: --patience)")
+                raise WarmError(
+                    f"{batch}: {problem} (tried for {self._patience:.0f} s: --patience)"
+                )
             await asyncio.sleep(pause)
 
 

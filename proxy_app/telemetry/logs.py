@@ -92,7 +92,7 @@ class RequestLog:
         self, method: str, path: str, status: int, seconds: float, fields: dict[str, object]
     ) -> None:
         """Write a request's line; ``fields`` are e.g. inputs, hits, misses, error."""
-        told = "".join(f"  {name} {value}" for name, value in fields.items())
+        shown = "".join(f"  {name} {value}" for name, value in fields.items())
         level = logging.WARNING if status >= 500 else logging.INFO
         log.log(
             level,
@@ -101,7 +101,7 @@ class RequestLog:
             path,
             status,
             seconds * 1000,
-            told,
+            shown,
             extra={
                 "fields": {
                     "method": method,

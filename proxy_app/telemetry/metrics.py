@@ -22,7 +22,7 @@ SECONDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
-#: The routes that are told apart; those of EMBEDDING answer with embeddings.
+#: The routes that are counted apart; those of EMBEDDING answer with embeddings.
 EMBEDDING = ("embed", "openai")
 ROUTES = (*EMBEDDING, "info", "other")
 #: Where the last of an answer's embeddings came from; "none" where it had none.

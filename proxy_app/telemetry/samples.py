@@ -106,12 +106,12 @@ def points(samples: list[Sample]) -> list[Point]:
 
 def latencies(older: Sample, newer: Sample) -> dict[str, dict[str, float | None]]:
     """Return by level how many requests there were, and their p50 and p95 in milliseconds."""
-    told = {}
+    by_level = {}
     for level, before, after in zip(LEVELS, older.levels, newer.levels, strict=True):
         counts = [b - a for a, b in zip(before, after, strict=True)]
         p50, p95 = (milliseconds(quantile(counts, share)) for share in (0.5, 0.95))
-        told[level] = {"requests": sum(counts), "p50_ms": p50, "p95_ms": p95}
-    return told
+        by_level[level] = {"requests": sum(counts), "p50_ms": p50, "p95_ms": p95}
+    return by_level
 
 
 def milliseconds(seconds: float | None) -> float | None:

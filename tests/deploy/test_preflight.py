@@ -43,7 +43,7 @@ def test_gpus_are_chosen(inspect_host: ModuleType, wanted: object, chosen: list[
 
 
 @pytest.mark.parametrize(
-    ("wanted", "told"),
+    ("wanted", "sentence"),
     [
         (0, "at least one GPU"),
         (4, "has 3 GPUs"),
@@ -53,9 +53,9 @@ def test_gpus_are_chosen(inspect_host: ModuleType, wanted: object, chosen: list[
         (None, "`all`, a number, or a list"),
     ],
 )
-def test_wrong_gpus_are_named(inspect_host: ModuleType, wanted: object, told: str) -> None:
+def test_wrong_gpus_are_named(inspect_host: ModuleType, wanted: object, sentence: str) -> None:
     _, findings = inspect_host.choose(wanted, inspect_host.parse_gpus(PRINTED))
-    assert told in findings[0]
+    assert sentence in findings[0]
 
 
 def test_an_old_python_is_named(inspect_host: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

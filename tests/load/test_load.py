@@ -120,14 +120,14 @@ async def test_against_a_real_proxy_nothing_fails_and_hits_and_misses_mix(run: R
     tei = StandInTei()
     async with listening(tei.app()) as upstream, serving(upstream) as proxy:
         await proxy.until(proxy.is_ready)
-        status, told = await run.until(
+        status, figures = await run.until(
             lambda: len(tei.calls) > 100, proxy.url, "--connections", "4"
         )
-    assert (status, told["failed"], told["failures"]) == (0, 0, [])
-    assert told["requests"] > 50
-    assert told["hits"] + told["misses"] == told["inputs"]
-    assert min(told["hits"], told["misses"]) > told["inputs"] / 4
-    assert 0 < told["p50_ms"] <= told["p99_ms"] <= told["max_ms"]
+    assert (status, figures["failed"], figures["failures"]) == (0, 0, [])
+    assert figures["requests"] > 50
+    assert figures["hits"] + figures["misses"] == figures["inputs"]
+    assert min(figures["hits"], figures["misses"]) > figures["inputs"] / 4
+    assert 0 < figures["p50_ms"] <= figures["p99_ms"] <= figures["max_ms"]
 
 
 @pytest.mark.parametrize(("allowed", "expected"), [("0", 1), ("2", 0)])
@@ -139,12 +139,12 @@ async def test_faults_behind_a_real_proxy_are_counted(
         await proxy.until(proxy.is_ready)
         tei.faults.extend(["backend", "backend"])
         flags = ("--connections", "1", "--seconds", "1", "--allow", f"status-424={allowed}")
-        status, told = await run.whole(proxy.url, *flags)
+        status, figures = await run.whole(proxy.url, *flags)
     assert not tei.faults
     # A request of 40 texts is two batches and may have met both.
-    assert told["kinds"] in ({"status-424": 1}, {"status-424": 2})
-    assert told["failed"] == len(told["failures"]) == told["kinds"]["status-424"]
-    assert "out of memory" in told["failures"][0]["told"]
+    assert figures["kinds"] in ({"status-424": 1}, {"status-424": 2})
+    assert figures["failed"] == len(figures["failures"]) == figures["kinds"]["status-424"]
+    assert "out of memory" in figures["failures"][0]["message"]
     assert status == expected
 
 
@@ -152,25 +152,25 @@ async def test_every_wrong_reply_is_a_failure_of_its_kind(run: Run) -> None:
     faults = ("500", "html", "close", "short", "dimension", "null", "other", "last bits")
     endpoint = Endpoint(*faults)
     async with listening(endpoint.app()) as url:
-        status, told = await run.until(lambda: not endpoint.faults, url, "--connections", "2")
+        status, figures = await run.until(lambda: not endpoint.faults, url, "--connections", "2")
     kinds = ("status-500", "not-json", "reset", "count", "dimension", "not-finite", "other-vector")
-    assert told["kinds"] == dict.fromkeys(kinds, 1)
+    assert figures["kinds"] == dict.fromkeys(kinds, 1)
     assert status == 1
     # Two connections end in an order of their own.
-    by_kind = {failure["kind"]: failure["told"] for failure in told["failures"]}
+    by_kind = {failure["kind"]: failure["message"] for failure in figures["failures"]}
     assert sorted(by_kind) == sorted(kinds)
-    assert len(told["failures"]) == len(kinds)
+    assert len(figures["failures"]) == len(kinds)
     assert by_kind["status-500"] == "it broke"
-    assert endpoint.requests == told["requests"], "a request was sent twice"
+    assert endpoint.requests == figures["requests"], "a request was sent twice"
 
 
 async def test_refused_connections_are_counted(run: Run) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    status, told = await run.whole(url, "--connect-each", "--rate", "50", "--seconds", "1")
+    status, figures = await run.whole(url, "--connect-each", "--rate", "50", "--seconds", "1")
     assert status == 1
-    assert told["kinds"] == {"refused": told["requests"]}
-    assert 0 < told["requests"] <= 60
-    assert len(told["failures"]) == min(20, told["requests"])
+    assert figures["kinds"] == {"refused": figures["requests"]}
+    assert 0 < figures["requests"] <= 60
+    assert len(figures["failures"]) == min(20, figures["requests"])
 
 
 async def test_four_hundred_connections_are_paced_and_kept(run: Run) -> None:
@@ -178,19 +178,19 @@ async def test_four_hundred_connections_are_paced_and_kept(run: Run) -> None:
     async with listening(endpoint.app()) as url:
         began = time.monotonic()
         flags = ("--connections", "400", "--rate", "300")
-        status, told = await run.until(lambda: endpoint.requests >= 600, url, *flags)
+        status, figures = await run.until(lambda: endpoint.requests >= 600, url, *flags)
         seconds = time.monotonic() - began
     assert status == 0
     assert len(endpoint.peers) == 400
-    assert told["requests"] <= 300 * seconds + 50
+    assert figures["requests"] <= 300 * seconds + 50
 
 
 async def test_a_connection_for_each_request(run: Run) -> None:
     endpoint = Endpoint()
     async with listening(endpoint.app()) as url:
-        _, told = await run.whole(url, "--connect-each", "--rate", "50", "--seconds", "1")
-    assert told["failed"] == 0
-    assert len(endpoint.peers) == told["requests"]
+        _, figures = await run.whole(url, "--connect-each", "--rate", "50", "--seconds", "1")
+    assert figures["failed"] == 0
+    assert len(endpoint.peers) == figures["requests"]
 
 
 @pytest.mark.parametrize("how", ["signal", "file"])
@@ -203,14 +203,14 @@ async def test_told_to_stop_it_finishes_what_is_in_flight(
         await run.start(url, "--connections", "3", "--stop-file", str(stop))
         await asyncio.wait_for(endpoint.third.wait(), 30)
         stop.touch() if how == "file" else run.process.send_signal(signal.SIGTERM)
-        status, told = await run.end()
-    assert (status, told["requests"], told["failed"]) == (0, 3, 0)
-    assert told["p50_ms"] >= 1000
+        status, figures = await run.end()
+    assert (status, figures["requests"], figures["failed"]) == (0, 3, 0)
+    assert figures["p50_ms"] >= 1000
 
 
 async def test_what_cannot_be_meant_is_refused_at_once(tmp_path: Path) -> None:
     good = ["--url", "http://127.0.0.1:1"]
-    for flags, told in (
+    for flags, sentence in (
         (["--url", "nowhere"], b"a URL such as"),
         ([*good, "--connections", "0"], b"a number from 1"),
         ([*good, "--allow", "refusd=3"], b"KIND=N is wanted"),
@@ -221,4 +221,4 @@ async def test_what_cannot_be_meant_is_refused_at_once(tmp_path: Path) -> None:
             *(sys.executable, str(LOAD), *flags), stderr=asyncio.subprocess.PIPE
         )
         _, err = await process.communicate()
-        assert (process.returncode, told in err) == (2, True), err
+        assert (process.returncode, sentence in err) == (2, True), err

@@ -84,7 +84,7 @@ def test_the_last_of_two_counts_and_a_byte_order_mark_is_skipped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "sentence"),
     [
         ("NUM_REPLICAS=abc", "line 1: NUM_REPLICAS='abc': a whole number from 1 to 64"),
         ("HOST_PORT=99999", "line 1: HOST_PORT='99999'"),
@@ -97,10 +97,10 @@ def test_the_last_of_two_counts_and_a_byte_order_mark_is_skipped() -> None:
         ("OTHER=\x07", "control character"),
     ],
 )
-def test_what_cannot_be_meant_names_its_line(line: str, told: str) -> None:
+def test_what_cannot_be_meant_names_its_line(line: str, sentence: str) -> None:
     with pytest.raises(MigrationError, match="line 1") as error:
         migrate(line)
-    assert told in str(error.value)
+    assert sentence in str(error.value)
 
 
 def test_the_command_writes_a_file_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

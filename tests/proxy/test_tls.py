@@ -101,10 +101,10 @@ async def embed(url: str, trusted: ssl.SSLContext) -> int:
 def test_what_is_wrong_with_a_certificate_is_said(certificate: tuple[Path, Path]) -> None:
     place, key = (str(path) for path in certificate)
     check(Settings(tls_certificate=place, tls_key=key))
-    for given, told in (
+    for given, sentence in (
         ((place, ""), "both or none"),
         ((place, "/nowhere"), "EMBEDRACK_TLS_KEY=/nowhere: No such file"),
         ((key, place), "both PEM"),
     ):
-        with pytest.raises(SettingsError, match=told):
+        with pytest.raises(SettingsError, match=sentence):
             check(Settings(tls_certificate=given[0], tls_key=given[1]))

@@ -79,14 +79,16 @@ async def test_an_endpoint_that_stays_away_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "sentence"),
     [
         ("a.jsonl", b"{", "line 1: no JSON"),
         ("a.jsonl", b"[1]", "line 1: no text in the field 'text'"),
         ("a.txt", b"good\n\xff\n", "line 2: no UTF-8"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes, told: str) -> None:
+def test_what_cannot_be_read_is_named(
+    tmp_path: Path, name: str, content: bytes, sentence: str
+) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(texts.FileError, match=told):
+    with pytest.raises(texts.FileError, match=sentence):
         list(texts.read(tmp_path / name, "text")[1])

@@ -30,8 +30,8 @@ def balancer(urls: list[str]) -> web.Application:
             async with request.app[SESSION].request(
                 request.method, url, data=body, headers=headers
             ) as reply:
-                told = {n: v for n, v in reply.headers.items() if n.startswith(("x-", "Content-T"))}
-                return web.Response(status=reply.status, headers=told, body=await reply.read())
+                kept = {n: v for n, v in reply.headers.items() if n.startswith(("x-", "Content-T"))}
+                return web.Response(status=reply.status, headers=kept, body=await reply.read())
         except aiohttp.ClientError:
             return web.Response(status=502, text="<html>Bad Gateway</html>")
 

@@ -36,30 +36,30 @@ class Page:
     async def read(self) -> None:
         """Take what the browser says, for ever; run as a task."""
         async for message in self._socket:
-            told = message.json()
-            if "id" in told:
-                self._waiting.pop(told["id"]).set_result(told)
+            reply = message.json()
+            if "id" in reply:
+                self._waiting.pop(reply["id"]).set_result(reply)
             else:
-                self._note(told["method"], told["params"])
+                self._note(reply["method"], reply["params"])
 
-    def _note(self, event: str, told: dict[str, Any]) -> None:
+    def _note(self, event: str, params: dict[str, Any]) -> None:
         if event == "Network.requestWillBeSent":
-            self.requests.append(told["request"]["url"])
+            self.requests.append(params["request"]["url"])
         elif event == "Runtime.exceptionThrown":
-            self.errors.append(str(told["exceptionDetails"]))
-        elif event == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning"):
-            self.errors.append(str(told["args"]))
-        elif event == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
-            self.errors.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
+            self.errors.append(str(params["exceptionDetails"]))
+        elif event == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning"):
+            self.errors.append(str(params["args"]))
+        elif event == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.errors.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
 
     async def call(self, method: str, **params: object) -> dict[str, Any]:
         """Call a method of the protocol; gives its result."""
         self._sent += 1
         reply = self._waiting[self._sent] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": self._sent, "method": method, "params": params})
-        told = await asyncio.wait_for(reply, 30)
-        assert "error" not in told, (method, told["error"])
-        return dict(told["result"])
+        result = await asyncio.wait_for(reply, 30)
+        assert "error" not in result, (method, result["error"])
+        return dict(result["result"])
 
     async def open(self, url: str) -> None:
         """Go to a URL."""
@@ -69,11 +69,11 @@ class Page:
 
     async def value(self, expression: str) -> Any:
         """Evaluate an expression in the page; gives its value, once it is there if a promise."""
-        told = await self.call(
+        result = await self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
-        assert "exceptionDetails" not in told, told["exceptionDetails"]
-        return told["result"].get("value")
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
 
     async def text(self, name: str) -> str:
         """Return the text of the element with this id."""
@@ -110,8 +110,8 @@ class Page:
 
     async def screenshot(self) -> bytes:
         """Return the whole page as a PNG."""
-        told = await self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        return base64.b64decode(told["data"])
+        result = await self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        return base64.b64decode(result["data"])
 
 
 @asynccontextmanager

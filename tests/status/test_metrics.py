@@ -112,10 +112,10 @@ async def test_one_model_is_told_at_a_time(start: StartProxy, tei: StandInTei) -
             if name == "embedrack_info"
         ]
 
-    async def told() -> bool:
+    async def shown() -> bool:
         return await models() == ["stand/in"]
 
-    await proxy.until(told)
+    await proxy.until(shown)
     tei.info["model_id"] = "another/one"
 
     async def followed() -> bool:
@@ -136,12 +136,12 @@ def test_histograms_are_prometheus_clients_own(values: list[float]) -> None:
     sums: dict[tuple[str, tuple[str, ...]], list[float]] = {}
     add(sums, ours.snapshot().counts)
     [metric] = ours.collect(sums)
-    told = {(one.name, one.labels.get("le")): one.value for one in metric.samples}
+    collected = {(one.name, one.labels.get("le")): one.value for one in metric.samples}
     text = generate_latest(theirs).decode()
     for line in text_string_to_metric_families(text):
         for one in line.samples:
             if values and not one.name.endswith("_created"):
-                assert told[one.name, one.labels.get("le")] == one.value
+                assert collected[one.name, one.labels.get("le")] == one.value
 
 
 def test_a_folder_that_was_emptied_is_made_again(tmp_path: Path) -> None:

@@ -60,12 +60,12 @@ def sampled(time: float, hits: float, misses: float, fast: float = 0) -> Sample:
 
 def test_the_hit_rate_is_of_the_window_alone() -> None:
     samples = [sampled(0, 0, 1000), sampled(500, 0, 1000), sampled(1000, 90, 1010)]
-    told = traffic(within(samples, sampled(1390, 90, 1010)))
-    assert told["window_s"] == 890
-    assert told["hit_rate"] == 0.9
-    assert told["inputs"] == {"hit_l1": 90, "hit_l2": 0, "miss": 10}
-    assert [point["hit_rate"] for point in told["curve"]] == [0.9, None]
-    assert [point["inputs_per_s"] for point in told["curve"]] == [0.2, 0]
+    status = traffic(within(samples, sampled(1390, 90, 1010)))
+    assert status["window_s"] == 890
+    assert status["hit_rate"] == 0.9
+    assert status["inputs"] == {"hit_l1": 90, "hit_l2": 0, "miss": 10}
+    assert [point["hit_rate"] for point in status["curve"]] == [0.9, None]
+    assert [point["inputs_per_s"] for point in status["curve"]] == [0.2, 0]
 
 
 def test_a_clock_that_was_put_back_forgets_the_future() -> None:
@@ -89,9 +89,9 @@ def test_quantiles_lie_in_their_bucket() -> None:
 
 
 def test_latencies_are_of_the_requests_in_between() -> None:
-    told = latencies(sampled(0, 0, 0, fast=100), sampled(9, 0, 0, fast=102))
-    assert told["l1"] == {"requests": 2, "p50_ms": 0.375, "p95_ms": 0.487}
-    assert told["miss"] == {"requests": 0, "p50_ms": None, "p95_ms": None}
+    status = latencies(sampled(0, 0, 0, fast=100), sampled(9, 0, 0, fast=102))
+    assert status["l1"] == {"requests": 2, "p50_ms": 0.375, "p95_ms": 0.487}
+    assert status["miss"] == {"requests": 0, "p50_ms": None, "p95_ms": None}
 
 
 def test_one_samples_for_all_and_another_goes_on(tmp_path: Path) -> None:
@@ -132,20 +132,20 @@ async def test_every_worker_tells_the_same(start: StartProxy) -> None:
 
     async def alike() -> bool:
         """Eight new connections, so that both are asked."""
-        told = []
+        seen = []
         for _ in range(8):
             reader, writer = await asyncio.open_connection(*proxy.url[7:].split(":"))
             writer.write(b"GET /status.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             body = (await reader.read()).split(b"\r\n\r\n", 1)[1]
             writer.close()
-            told.append(json.loads(body))
+            seen.append(json.loads(body))
         return all(
             sum(one["traffic"]["inputs"].values()) == 20
             and one["traffic"]["requests"] == 10
             and 11 <= one["memory"]["entries"] <= 12
-            and one["memory"]["entries"] == told[0]["memory"]["entries"]
+            and one["memory"]["entries"] == seen[0]["memory"]["entries"]
             and one["workers"] == 2
-            for one in told
+            for one in seen
         )
 
     await proxy.until(alike, 20)
@@ -172,14 +172,14 @@ async def test_instances_are_asked_at_their_own_addresses(
         listed.write_text(json.dumps({"namespace": "n", "instances": instances}))
         proxy = await start(workers=1, upstream_instances_file=listed)
         await proxy.embed(inputs=["a", "b"])
-        told = await status_of(proxy)
-        by_name = {one["name"]: one for one in told["instances"]}
+        status = await status_of(proxy)
+        by_name = {one["name"]: one for one in status["instances"]}
         assert by_name["well"]["problem"] == ""
         assert by_name["well"]["inputs"] == tei.embedded
         assert by_name["well"]["queue"] == 0
         assert by_name["ill"]["problem"] == "no answer within 1 s"
         assert by_name["gone"]["problem"] == "cannot be reached: Connection refused"
-        assert told["verdict"]["state"] == "degraded"
+        assert status["verdict"]["state"] == "degraded"
 
 
 async def test_the_page_needs_nothing_from_elsewhere_and_many_who_look_cost_what_one_does(
@@ -206,25 +206,25 @@ async def test_model_store_and_memory(start: StartProxy, qdrant: StandInQdrant) 
         return bool((await status_of(proxy))["store"]["entries"] == 2)
 
     await proxy.until(stored)
-    told = await status_of(proxy)
-    assert told["store"] | {"problem": ""} == {
+    status = await status_of(proxy)
+    assert status["store"] | {"problem": ""} == {
         "state": "ok",
         "problem": "",
         "entries": 2,
         "bytes": 2 * 8 * 4,
         "write_queue_bytes": 0,
     }
-    assert told["memory"]["entries"] == 2
-    assert told["memory"]["limit_bytes"] == 4 * 1024 * 1024
-    assert told["model"]["id"] == "stand/in"
-    assert told["model"]["dimension"] == 8
-    assert told["model"]["namespace"] in qdrant.collections
+    assert status["memory"]["entries"] == 2
+    assert status["memory"]["limit_bytes"] == 4 * 1024 * 1024
+    assert status["model"]["id"] == "stand/in"
+    assert status["model"]["dimension"] == 8
+    assert status["model"]["namespace"] in qdrant.collections
 
 
 async def test_without_upstream_the_verdict_is_bad() -> None:
     async with serving(f"http://127.0.0.1:{free_port()}") as proxy:
-        told = await status_of(proxy)
-        assert told["verdict"]["state"] == "bad"
-        assert told["verdict"]["words"] == "Nothing can be answered"
-        assert told["model"] is None
-        assert told["traffic"]["hit_rate"] is None
+        status = await status_of(proxy)
+        assert status["verdict"]["state"] == "bad"
+        assert status["verdict"]["words"] == "Nothing can be answered"
+        assert status["model"] is None
+        assert status["traffic"]["hit_rate"] is None

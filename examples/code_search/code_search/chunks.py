@@ -83,7 +83,7 @@ def cut(file: File, text: Text, *, by_structure: bool = True) -> list[Chunk]:
     """
     lines = _Lines(text.content)
     root = parse(file.language, text.content) if by_structure else None
-    told = about(text.content)
+    summary = about(text.content)
     pieces = lines.split(0, lines.count - 1) if root is None else lines.cut(root, (), 0)
     chunks = []
     for piece in lines.merged(pieces):
@@ -93,7 +93,7 @@ def cut(file: File, text: Text, *, by_structure: bool = True) -> list[Chunk]:
                 Chunk(
                     *(file.shown, file.language, start, end, part, piece.symbol),
                     committed=text.committed,
-                    about=told,
+                    about=summary,
                 )
             )
     return chunks
@@ -113,8 +113,8 @@ def about(text: str) -> str:
             found.append(opening["said"].strip(_MARKS))
             if opening["quotes"]:
                 break
-    told = " ".join(filter(None, found))
-    return "" if _RIGHTS.search(told) else told[:_ABOUT]
+    summary = " ".join(filter(None, found))
+    return "" if _RIGHTS.search(summary) else summary[:_ABOUT]
 
 
 class _Lines:
@@ -150,7 +150,7 @@ class _Lines:
                 continue
             before = None
             name = name_of(child)
-            if name in within[-1:]:  # told by a wrapper already, as `export` does
+            if name in within[-1:]:  # given by a wrapper already, as `export` does
                 name = ""
             inner = (*within, name) if name else within
             opened = self.size(first, last) > LIMIT or holds_definitions(child)

@@ -77,10 +77,10 @@ class Cutter:
             await self._send({"source": source, "settings": limits})
         await self._send(vars(file))
         assert self._process.stdout is not None
-        told = json.loads(await self._process.stdout.readuntil())
-        if "reason" in told:
-            return Skipped(file.path, told["reason"])
-        return [Chunk(**chunk) for chunk in told["chunks"]]
+        answer = json.loads(await self._process.stdout.readuntil())
+        if "reason" in answer:
+            return Skipped(file.path, answer["reason"])
+        return [Chunk(**chunk) for chunk in answer["chunks"]]
 
     async def _send(self, message: dict[str, Any]) -> None:
         assert self._process is not None
@@ -110,11 +110,11 @@ def serve(questions: TextIO, answers: TextIO) -> None:
     folder = Path(first["source"].pop("folder"))
     source, settings = Source(folder=folder, **first["source"]), Settings(**first["settings"])
     for line in questions:
-        told = cut_file(source, File(**json.loads(line)), settings)
+        outcome = cut_file(source, File(**json.loads(line)), settings)
         reply = (
-            {"reason": told.reason}
-            if isinstance(told, Skipped)
-            else {"chunks": [vars(chunk) for chunk in told]}
+            {"reason": outcome.reason}
+            if isinstance(outcome, Skipped)
+            else {"chunks": [vars(chunk) for chunk in outcome]}
         )
         answers.write(json.dumps(reply) + "\n")
         answers.flush()

@@ -81,21 +81,21 @@ class Endpoint:
 
     async def info(self) -> Model:
         """Ask what is served. Raises EndpointError."""
-        told, _ = await self._ask("GET", "/info", None, min(_ASK_PATIENCE, self._patience))
-        if not (isinstance(told, dict) and isinstance(told.get("model_id"), str)):
+        info, _ = await self._ask("GET", "/info", None, min(_ASK_PATIENCE, self._patience))
+        if not (isinstance(info, dict) and isinstance(info.get("model_id"), str)):
             raise EndpointError(f"{self._url}/info is not an embeddings endpoint's")
-        most = told.get("max_client_batch_size")
+        most = info.get("max_client_batch_size")
         if isinstance(most, int) and most > 0:
             self._batch = min(self._batch, most)
-        own = told.get("embedrack")
+        own = info.get("embedrack")
         if isinstance(own, dict) and isinstance(own.get("dimension"), int):
-            return Model(told["model_id"], own["dimension"], json.dumps(own.get("namespace")))
+            return Model(info["model_id"], own["dimension"], json.dumps(own.get("namespace")))
         marks = {
-            name: told.get(name)
+            name: info.get(name)
             for name in ("model_sha", "model_dtype", "model_type", "max_input_length", "version")
         }
         embedded = await self.embed(["dimension"])
-        return Model(told["model_id"], len(embedded.vectors[0]), json.dumps(marks, sort_keys=True))
+        return Model(info["model_id"], len(embedded.vectors[0]), json.dumps(marks, sort_keys=True))
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
         """Embed texts of any number; what the model does not read of a long one is left out.
@@ -112,7 +112,7 @@ class Endpoint:
 
     async def _embed(self, texts: Sequence[str]) -> Embedded:
         try:
-            told, headers = await self._ask(
+            vectors, headers = await self._ask(
                 "POST", "/embed", {"inputs": list(texts), "truncate": True}, self._patience
             )
         except _TooLarge:
@@ -125,11 +125,11 @@ class Endpoint:
                 former.hits + latter.hits,
                 former.misses + latter.misses,
             )
-        if not _are_vectors(told, len(texts)):
+        if not _are_vectors(vectors, len(texts)):
             raise EndpointError(f"{self._url}/embed did not answer one vector per text")
         counts = _COUNTS.search(headers.get("X-Cache", ""))
         hits, misses = (int(counts[1]), int(counts[2])) if counts else (0, len(texts))
-        return Embedded(told, hits, misses)
+        return Embedded(vectors, hits, misses)
 
     async def _ask(
         self, method: str, path: str, body: object, patience: float
@@ -185,29 +185,29 @@ async def _problem(reply: aiohttp.ClientResponse) -> str:
     """Return an error's own sentence, as far as it is one."""
     text = (await reply.content.read(2000)).decode("utf-8", "replace")
     try:
-        told = json.loads(text)
+        content = json.loads(text)
     except ValueError:
-        told = None
-    if isinstance(told, dict):
-        text = str(told.get("error") or told.get("message") or text)
+        content = None
+    if isinstance(content, dict):
+        text = str(content.get("error") or content.get("message") or text)
     return " ".join(text.split())[:300] or (reply.reason or "no reason given")
 
 
-def _seconds(told: str) -> float:
+def _seconds(header: str) -> float:
     """Read ``Retry-After`` in seconds; a date, or nonsense, counts as none."""
-    return min(float(told), 3600.0) if told.isdecimal() else 0.0
+    return min(float(header), 3600.0) if header.isdecimal() else 0.0
 
 
-def _are_vectors(told: object, count: int) -> bool:
+def _are_vectors(reply: object, count: int) -> bool:
     return (
-        isinstance(told, list)
-        and len(told) == count
+        isinstance(reply, list)
+        and len(reply) == count
         and all(
             isinstance(one, list)
             and one
-            and len(one) == len(told[0])
+            and len(one) == len(reply[0])
             and all(isinstance(number, (float, int)) for number in one)
             and math.isfinite(sum(one))
-            for one in told
+            for one in reply
         )
     )

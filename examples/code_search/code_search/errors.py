@@ -1,4 +1,4 @@
-"""What goes wrong and can be told to a person."""
+"""What goes wrong and can be shown to a person."""
 
 
 class CodeSearchError(Exception):

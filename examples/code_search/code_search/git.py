@@ -53,12 +53,12 @@ async def git(
             _read(process.stdout, _OUTPUT_BYTES), _read(process.stderr, 100_000, cut=True)
         )
         try:
-            printed, told = await asyncio.wait_for(reading, seconds)
+            printed, complaints = await asyncio.wait_for(reading, seconds)
             code = await process.wait()
         except asyncio.TimeoutError:
             raise SourceError(f"git {arguments[0]} took longer than {seconds:g} s") from None
     if code:
-        raise SourceError(f"git {arguments[0]} failed: {_last_line(told)}")
+        raise SourceError(f"git {arguments[0]} failed: {_last_line(complaints)}")
     return printed
 
 
@@ -115,6 +115,6 @@ async def _read(stream: asyncio.StreamReader, limit: int, *, cut: bool = False) 
     return b"".join(parts)
 
 
-def _last_line(told: bytes) -> str:
-    lines = told.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+def _last_line(complaints: bytes) -> str:
+    lines = complaints.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
     return "".join(letter for letter in lines[-1] if letter.isprintable())[:300]

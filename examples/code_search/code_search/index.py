@@ -160,8 +160,8 @@ class Indexes:
 
     async def describe(self, collection: str, **marks: object) -> None:
         """Note something about an index, such as its commit, beside what was noted before."""
-        told = {**marks, "updated": datetime.now(timezone.utc).isoformat(timespec="seconds")}
-        await self._run(lambda: self._qdrant.update_collection(collection, metadata=told))
+        metadata = {**marks, "updated": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+        await self._run(lambda: self._qdrant.update_collection(collection, metadata=metadata))
 
     async def places(self, collection: str) -> dict[str, Place]:
         """Return where every stored chunk is, by id."""
@@ -208,10 +208,10 @@ class Indexes:
 
     async def values(self, collection: str, key: str) -> dict[str, int]:
         """Count an index's chunks by ``language`` or ``path``."""
-        told = await self._run(
+        counts = await self._run(
             lambda: self._qdrant.facet(collection, key=key, limit=_MAX_PATHS, exact=True)
         )
-        return {str(hit.value): hit.count for hit in told.hits}
+        return {str(hit.value): hit.count for hit in counts.hits}
 
     @property
     def _qdrant(self) -> QdrantClient:
@@ -228,8 +228,8 @@ class Indexes:
         try:
             return call(*arguments)
         except (ApiException, QdrantException, sqlite3.Error, OSError, ValueError) as error:
-            told = " ".join(str(error).split())[:300]
-            raise StoreError(f"Qdrant at {self._where}: {told}") from error
+            reason = " ".join(str(error).split())[:300]
+            raise StoreError(f"Qdrant at {self._where}: {reason}") from error
 
     @property
     def _where(self) -> str:
@@ -372,7 +372,7 @@ class Indexes:
         limit: int,
     ) -> list[Found]:
         sparse = isinstance(vector, Mapping)
-        told = self._qdrant.query_points(
+        answer = self._qdrant.query_points(
             collection,
             query=_sparse(vector) if isinstance(vector, Mapping) else list(vector),
             using=_WORDS if sparse else _DENSE,
@@ -380,7 +380,7 @@ class Indexes:
             limit=limit,
             with_payload=True,
         )
-        return [Found(str(one.id), one.score, one.payload or {}) for one in told.points]
+        return [Found(str(one.id), one.score, one.payload or {}) for one in answer.points]
 
 
 def collection_of(name: str, model: Model) -> str:

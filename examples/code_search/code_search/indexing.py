@@ -28,7 +28,7 @@ from code_search.words import weights
 
 #: Points written in one call.
 _WRITTEN = 256
-#: How often progress is told, in seconds.
+#: How often progress is shown, in seconds.
 _TOLD = 0.2
 
 

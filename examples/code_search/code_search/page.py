@@ -152,26 +152,26 @@ class Page:
         if tab in self._running:
             return  # the button is off meanwhile
         run = self._running[tab] = _Run()
-        name, told = "", render.message("Reading the repository …", kind="note")
+        name, shown = "", render.message("Reading the repository …", kind="note")
         try:
             yield {
                 self._start: gr.update(interactive=False),
                 self._cancel: gr.update(interactive=True),
-                self._progress: told,
+                self._progress: shown,
             }
             work = index(text, self._settings, self._endpoint, self._indexes, run.cancel)
             async with aclosing(work):
                 async for now in work:
-                    name, told = now.name, render.progress(now)
+                    name, shown = now.name, render.progress(now)
                     if not now.done:
-                        yield {self._progress: told}
+                        yield {self._progress: shown}
         except CodeSearchError as error:
-            told = render.message(str(error))
+            shown = render.message(str(error))
         finally:
             del self._running[tab]
             run.ended.set()
         yield {
-            self._progress: told,
+            self._progress: shown,
             self._start: gr.update(interactive=True),
             self._cancel: gr.update(interactive=False),
             **await self._opened(name),
@@ -210,10 +210,10 @@ class Page:
                     languages = sorted(await self._indexes.values(one.collection, "language"))
         except CodeSearchError as error:
             problem = str(error)
-        told = render.message(problem) if problem else ""
+        shown = render.message(problem) if problem else ""
         return {
             self._languages: gr.update(choices=languages, value=[]),
-            self._status: told + render.table(rows),
+            self._status: shown + render.table(rows),
         }
 
     async def _named(self, name: str | None) -> list[Stored]:
@@ -221,16 +221,16 @@ class Page:
         return [one for one in await self._indexes.stored() if one.name == name]
 
     async def _drop(self, name: str | None) -> _Updates:
-        told = ""
+        shown = ""
         try:
             for one in await self._named(name):
                 await self._indexes.drop(one.collection)
-                told = render.message(f"The index of {name} is dropped.", kind="note")
+                shown = render.message(f"The index of {name} is dropped.", kind="note")
         except CodeSearchError as error:
-            told = render.message(str(error))
+            shown = render.message(str(error))
         return {
             self._question: gr.update(visible=False),
-            self._progress: told,
+            self._progress: shown,
             self._results: "",
             **await self._opened(),
         }

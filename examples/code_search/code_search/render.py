@@ -46,11 +46,11 @@ def progress(now: Progress) -> str:
 def results(found: Sequence[Result], query: str, seconds: float) -> str:
     """Return the results of a search, best first."""
     if found:
-        told = f'<p class="cs-count">{len(found)} results in {seconds * 1000:.0f} ms</p>'
-        told += "".join(_result(rank, one) for rank, one in enumerate(found, 1))
+        html = f'<p class="cs-count">{len(found)} results in {seconds * 1000:.0f} ms</p>'
+        html += "".join(_result(rank, one) for rank, one in enumerate(found, 1))
     else:
-        told = message(f"Nothing found for “{query}” within these filters.", kind="note")
-    return f'<section data-question="{escape(query)}">{told}</section>'
+        html = message(f"Nothing found for “{query}” within these filters.", kind="note")
+    return f'<section data-question="{escape(query)}">{html}</section>'
 
 
 def table(rows: Iterable[tuple[str, str]]) -> str:

@@ -83,11 +83,11 @@ async def _tell(settings: Settings, endpoint: Endpoint, indexes: Indexes) -> Non
     """Print what the page stands on."""
     try:
         model = await endpoint.info()
-        told = f"{settings.endpoint}, {model.model_id}, {model.dimension} dimensions"
+        shown = f"{settings.endpoint}, {model.model_id}, {model.dimension} dimensions"
     except CodeSearchError as error:
-        told = str(error)
+        shown = str(error)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    print(f"endpoint    {told}")
+    print(f"endpoint    {shown}")
     print(f"indexes     {len(await indexes.stored())} in {settings.qdrant or settings.folder}")
     print(f"page        http://{host}:{settings.port}")
     print("Ctrl-C stops it.", flush=True)

@@ -221,7 +221,7 @@ async def _plainly(folder: Path) -> bytes:
 
 
 def _listing(listed: bytes, settings: Settings) -> tuple[str, ...]:
-    # A path with a conflict is told once per side.
+    # A path with a conflict is listed once per side.
     paths = dict.fromkeys(os.fsdecode(path) for path in listed.split(b"\0") if path)
     if len(paths) > settings.max_files:
         raise SourceError(

@@ -12,7 +12,7 @@ _Answer = TypeVar("_Answer")
 async def together(*works: Coroutine[Any, Any, _Answer]) -> list[_Answer]:
     """Run all and return what they return, in order.
 
-    When one fails, or the caller is cancelled, the others are ended before it is told.
+    When one fails, or the caller is cancelled, the others are ended before it learns of it.
     """
     tasks = [asyncio.create_task(work) for work in works]
     try:

@@ -31,8 +31,8 @@ class OptionError(Exception):
 
 def add(verbs: Any) -> None:
     """Add the command to the program's."""
-    told = "send requests, and say how many, how fast and how well they were answered"
-    parser = verbs.add_parser("load-test", help=told, description=told, epilog=_ENDS)
+    meaning = "send requests, and say how many, how fast and how well they were answered"
+    parser = verbs.add_parser("load-test", help=meaning, description=meaning, epilog=_ENDS)
     fill(parser)
     parser.set_defaults(run=run)
 
@@ -148,21 +148,23 @@ def run(options: argparse.Namespace) -> int:
         stopped_by = session.run()
     except KeyboardInterrupt:  # before the first reply
         return 128 + signal.SIGINT
-    told = session.figures()
-    summary = report.summary(told)
+    figures = session.figures()
+    summary = report.summary(figures)
     print(summary, file=sys.stderr if options.json == "-" else sys.stdout, flush=True)
     if options.json:
-        text = json.dumps(told, indent=1) + "\n"
+        text = json.dumps(figures, indent=1) + "\n"
         print(text, end="") if options.json == "-" else Path(options.json).write_text(text)
     if options.plot:
-        options.plot.write_text(plot.draw(told), encoding="utf-8")
-    if told["requests"] and told["error_rate"] > options.max_error_rate:
+        options.plot.write_text(plot.draw(figures), encoding="utf-8")
+    if figures["requests"] and figures["error_rate"] > options.max_error_rate:
         limit = f"--max-error-rate allows {options.max_error_rate:.2%}"
-        print(f"embedrack: {told['error_rate']:.2%} of requests failed; {limit}", file=sys.stderr)
+        print(
+            f"embedrack: {figures['error_rate']:.2%} of requests failed; {limit}", file=sys.stderr
+        )
         return 1
     if stopped_by:
         return 128 + stopped_by
-    if not told["requests"]:
+    if not figures["requests"]:
         print("embedrack: no request was due in that time", file=sys.stderr)
         return 1
     return 0

@@ -18,7 +18,7 @@ class Outcome(msgspec.Struct, frozen=True):
     texts: int
     kind: str = ""
     status: int = 0
-    told: str = ""
+    message: str = ""
     hits: int = 0
     misses: int = 0
     size: int = 0

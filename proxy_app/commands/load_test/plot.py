@@ -14,19 +14,21 @@ _LEFT, _RIGHT = 60, 600
 _BLUE, _RED, _GREY = "#2f5f9e", "#b3402e", "#888"
 
 
-def draw(told: dict[str, Any]) -> str:
+def draw(figures: dict[str, Any]) -> str:
     """Draw a run's figures (``report.figures``): the histogram, and p50 and p99 of each second."""
-    times = told["latency_ms"] or {}
+    times = figures["latency_ms"] or {}
     shown = ", ".join(f"{name} {shortly(value)} ms" for name, value in times.items())
     return "\n".join(
         [
             '<svg xmlns="http://www.w3.org/2000/svg" width="1100" height="390" '
             'font-family="sans-serif" font-size="11">',
             '<rect width="100%" height="100%" fill="white"/>',
-            _text(_LEFT, 20, f"{told['url']}: {told['plan']}", size=13),
-            _text(_LEFT, 38, f"{told['requests']} requests, {told['failed']} failed. {shown}"),
-            *_histogram(told["histogram"]),
-            *_seconds(told["slices"]),
+            _text(_LEFT, 20, f"{figures['url']}: {figures['plan']}", size=13),
+            _text(
+                _LEFT, 38, f"{figures['requests']} requests, {figures['failed']} failed. {shown}"
+            ),
+            *_histogram(figures["histogram"]),
+            *_seconds(figures["slices"]),
             "</svg>\n",
         ]
     )

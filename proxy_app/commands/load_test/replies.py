@@ -18,8 +18,8 @@ T = TypeVar("T")
 class WrongReply(Exception):
     """A reply with status 200 that is none; ``kind`` is counted."""
 
-    def __init__(self, kind: str, told: str) -> None:
-        super().__init__(told)
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
         self.kind = kind
 
 

@@ -25,7 +25,7 @@ def figures(plan: Plan, tally: Tally, *, abandoned: int, busy: float) -> dict[st
     """
     times = tally.times()
     seconds = tally.seconds or math.inf
-    told: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "url": plan.url,
         "plan": str(plan),
         "requests": tally.requests,
@@ -53,16 +53,17 @@ def figures(plan: Plan, tally: Tally, *, abandoned: int, busy: float) -> dict[st
         "slices": slices(tally),
         "generator": {"busy": round(busy, 3), "late_p99_ms": tally.late() * 1e3},
         "failures": [
-            {"at": round(one.at, 3), "kind": one.kind, "told": one.told} for one in tally.failures
+            {"at": round(one.at, 3), "kind": one.kind, "message": one.message}
+            for one in tally.failures
         ],
     }
     if times:
-        told["latency_ms"] = {
+        figures["latency_ms"] = {
             "average": statistics.fmean(times) * 1e3,
             "min": times[0] * 1e3,
             "max": times[-1] * 1e3,
         } | {name: _milliseconds(times, percent) for name, percent in PERCENTILES.items()}
-    return told
+    return figures
 
 
 def slices(tally: Tally) -> list[dict[str, Any]]:
@@ -84,46 +85,49 @@ def _milliseconds(ordered: list[float], percent: float) -> float | None:
     return None if found is None else found * 1e3
 
 
-def summary(told: dict[str, Any]) -> str:
+def summary(figures: dict[str, Any]) -> str:
     """Lay the figures out in a screen of text."""
-    return "\n".join([f"{name:10} {text}".rstrip() for name, text in _rows(told)])
+    return "\n".join([f"{name:10} {text}".rstrip() for name, text in _rows(figures)])
 
 
-def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
-    rows = [("", ""), (told["url"], ""), (told["plan"], "")]
-    if told["warm_up"]["requests"]:
-        warm_up = told["warm_up"]
+def _rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [("", ""), (figures["url"], ""), (figures["plan"], "")]
+    if figures["warm_up"]["requests"]:
+        warm_up = figures["warm_up"]
         rows.append(
             ("warm-up", f"{warm_up['requests']} requests, {warm_up['failed']} failed: in no figure")
         )
-    if told["abandoned"]:
-        rows.append(("abandoned", f"{told['abandoned']} requests when it was stopped: not counted"))
+    if figures["abandoned"]:
+        rows.append(
+            ("abandoned", f"{figures['abandoned']} requests when it was stopped: not counted")
+        )
     rows += [
-        ("requests", f"{told['requests']} in {told['seconds']:.2f} s"),
-        ("rate", f"{told['requests_per_second']:.1f} good requests/s, "
-                 f"{told['texts_per_second']:.1f} texts/s, "
-                 f"{told['bytes_per_second'] / 2**20:.1f} MiB/s"),
-        ("success", f"{1 - told['error_rate']:.2%}: {told['good']} good, {told['failed']} failed"),
-        ("status", _counts(told["statuses"])),
+        ("requests", f"{figures['requests']} in {figures['seconds']:.2f} s"),
+        ("rate", f"{figures['requests_per_second']:.1f} good requests/s, "
+                 f"{figures['texts_per_second']:.1f} texts/s, "
+                 f"{figures['bytes_per_second'] / 2**20:.1f} MiB/s"),
+        ("success", f"{1 - figures['error_rate']:.2%}: {figures['good']} good, "
+                    f"{figures['failed']} failed"),
+        ("status", _counts(figures["statuses"])),
     ]  # fmt: skip
-    if told["retry_after"]:
-        rows.append(("", f"{told['retry_after']} with Retry-After, which is not heeded"))
-    if told["hit_rate"] is None:
-        rows.append(("hit rate", "not told: no X-Cache in the replies"))
+    if figures["retry_after"]:
+        rows.append(("", f"{figures['retry_after']} with Retry-After, which is not heeded"))
+    if figures["hit_rate"] is None:
+        rows.append(("hit rate", "unknown: no X-Cache in the replies"))
     else:
-        hits = f"{told['hits']} hits, {told['misses']} misses"
-        rows.append(("hit rate", f"{told['hit_rate']:.1%}: {hits}"))
-    rows += _latency(told)
-    rows += _failures(told)
-    return rows + _generator(told["generator"])
+        hits = f"{figures['hits']} hits, {figures['misses']} misses"
+        rows.append(("hit rate", f"{figures['hit_rate']:.1%}: {hits}"))
+    rows += _latency(figures)
+    rows += _failures(figures)
+    return rows + _generator(figures["generator"])
 
 
-def _generator(told: dict[str, float]) -> list[tuple[str, str]]:
+def _generator(figures: dict[str, float]) -> list[tuple[str, str]]:
     rows = []
-    if told["busy"] > _BUSY:
-        rows.append(f"{told['busy']:.0%} of a core: the load test itself may be the limit")
-    if told["late_p99_ms"] > _LATE:
-        late = shortly(told["late_p99_ms"])
+    if figures["busy"] > _BUSY:
+        rows.append(f"{figures['busy']:.0%} of a core: the load test itself may be the limit")
+    if figures["late_p99_ms"] > _LATE:
+        late = shortly(figures["late_p99_ms"])
         rows.append(f"99 % were sent within {late} ms of when they were due: part of the latency")
     return [("generator", text) for text in rows]
 
@@ -132,8 +136,8 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in counts.items()) or "none"
 
 
-def _latency(told: dict[str, Any]) -> list[tuple[str, str]]:
-    times = told["latency_ms"]
+def _latency(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    times = figures["latency_ms"]
     if times is None:
         return [("latency", "none: no good reply")]
     shown = {name: shortly(value) for name, value in times.items()}
@@ -143,8 +147,8 @@ def _latency(told: dict[str, Any]) -> list[tuple[str, str]]:
         ("latency", ", ".join(f"{name} {shown[name]}" for name in first) + " (ms)"),
         ("", ", ".join(f"{name} {shown[name]}" for name in last)),
     ]
-    most = max(row["requests"] for row in told["histogram"])
-    for row in told["histogram"]:
+    most = max(row["requests"] for row in figures["histogram"])
+    for row in figures["histogram"]:
         bound = "above" if row["le_ms"] is None else f"≤ {row['le_ms']:g}"
         bar = "#" * math.ceil(row["requests"] / most * _WIDTH)
         rows.append(("", f"{bound:>8} ms {bar:{_WIDTH}} {row['requests']}"))
@@ -156,15 +160,15 @@ def shortly(milliseconds: float) -> str:
     return f"{milliseconds:.3g}" if milliseconds < 100 else f"{milliseconds:.0f}"
 
 
-def _failures(told: dict[str, Any]) -> list[tuple[str, str]]:
-    if not told["kinds"]:
+def _failures(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    if not figures["kinds"]:
         return []
-    rows = [("errors", _counts(told["kinds"]))]
+    rows = [("errors", _counts(figures["kinds"]))]
     firsts: dict[str, dict[str, Any]] = {}
-    for failure in told["failures"]:
+    for failure in figures["failures"]:
         firsts.setdefault(failure["kind"], failure)
     rows += [
-        ("", f"{kind} first at {one['at']:.2f} s: {one['told'][:200]}".rstrip(": "))
+        ("", f"{kind} first at {one['at']:.2f} s: {one['message'][:200]}".rstrip(": "))
         for kind, one in firsts.items()
     ]
     return rows

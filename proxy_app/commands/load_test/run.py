@@ -124,23 +124,23 @@ class Run:
             self.abandoned += 1
             raise
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            told = f"{type(error).__name__}: {error}"
+            message = f"{type(error).__name__}: {error}"
             took = self.now - due
-            self._keep(Outcome(due, took, body.texts, kind_of(error), told=told, late=late))
+            self._keep(Outcome(due, took, body.texts, kind_of(error), message=message, late=late))
             return False
         took = self.now - due
-        kind = told = ""
+        kind = message = ""
         if reply.status != 200:
-            kind, told = f"status-{reply.status}", content[:200].decode("utf-8", "replace")
+            kind, message = f"status-{reply.status}", content[:200].decode("utf-8", "replace")
         else:
             try:
                 self._check(content, body.texts)
             except WrongReply as wrong:
-                kind, told = wrong.kind, str(wrong)
+                kind, message = wrong.kind, str(wrong)
         hits, misses = client.hits_and_misses(reply.headers.get("X-Cache", ""))
         self._keep(
             Outcome(
-                *(due, took, body.texts, kind, reply.status, told, hits, misses, len(content)),
+                *(due, took, body.texts, kind, reply.status, message, hits, misses, len(content)),
                 retry_after="Retry-After" in reply.headers,
                 late=late,
             )

@@ -44,7 +44,7 @@ class Session:
     def _keep(self, outcome: Outcome) -> None:
         self._tally.add(outcome)
         if self._verbose and outcome.kind:
-            print(f"{outcome.at:.3f} s {outcome.kind}: {outcome.told}", file=sys.stderr)
+            print(f"{outcome.at:.3f} s {outcome.kind}: {outcome.message}", file=sys.stderr)
 
     async def _watched(self) -> int:
         await self._try()
@@ -73,10 +73,10 @@ class Session:
         await Run(plan, self._bodies, found.append, self._key).go()
         [first] = found
         if first.kind in UNREACHABLE:
-            raise client.CallError(f"{url} does not answer: {first.told}; is it the endpoint's?")
+            raise client.CallError(f"{url} does not answer: {first.message}; is it the endpoint's?")
         if first.status in (401, 403):
             wrong = "the key is wrong or missing: --key, --key-file"
             raise client.CallError(f"{url} answered {first.status}: {wrong}")
         if first.status in (404, 405) or first.kind == "not-embeddings":
             wrong = f"answered {first.status} and no embeddings; is it the endpoint's?"
-            raise client.CallError(f"{url} {wrong} {first.told}")
+            raise client.CallError(f"{url} {wrong} {first.message}")

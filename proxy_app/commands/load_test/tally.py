@@ -82,9 +82,9 @@ class Tally:
 
     @property
     def hit_rate(self) -> float | None:
-        """The share of hits by the replies' own headers; None where none told."""
-        told = self.hits + self.misses
-        return self.hits / told if told else None
+        """The share of hits by the replies' own headers; None where none has them."""
+        counted = self.hits + self.misses
+        return self.hits / counted if counted else None
 
     def times(self) -> list[float]:
         """Return the seconds of all good requests, sorted."""
