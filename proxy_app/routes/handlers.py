@@ -233,7 +233,9 @@ class Handlers:
         fields: dict[str, object] = {}
         try:
             body = await self._bodies.read(request)
-            response = await passthrough.forward(request, body, self._upstream, self._access)
+            response = await passthrough.forward(
+                request, body, self._upstream, self._access, self._settings.max_inputs
+            )
         except EmbedError as error:
             fields["error"] = error.message
             response = self._failed(request, error)

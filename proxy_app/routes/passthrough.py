@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from aiohttp import web
@@ -11,6 +10,7 @@ from yarl import URL
 
 from proxy_app.errors import EmbedError, Kind
 from proxy_app.http.access import Access
+from proxy_app.routes.inputs import token_ids
 from proxy_app.upstream.client import BrokenError, Upstream
 
 #: Headers that concern one connection (RFC 9110, 7.6.1) or that each side writes for itself.
@@ -34,18 +34,15 @@ _HOP_BY_HOP = frozenset(
 )
 
 
-_json = json.JSONDecoder()
-
-
 async def forward(
-    request: web.Request, body: bytes, upstream: Upstream, access: Access
+    request: web.Request, body: bytes, upstream: Upstream, access: Access, most: int
 ) -> web.Response:
     """Send the request, whose body was read, to the upstream and return its reply.
 
-    Raises EmbedError.
+    Raises EmbedError, for more than ``most`` inputs too.
     """
     if request.method == "POST":
-        await upstream.refuse_unknown_ids(token_ids(body))
+        await upstream.refuse_unknown_ids(token_ids(body, most))
     sent = _kept(request.headers.items())
     if access.is_ours(request):
         del sent["Authorization"]
@@ -55,37 +52,6 @@ async def forward(
     except BrokenError as error:
         raise EmbedError(Kind.UNHEALTHY, str(error)) from None
     return web.Response(status=status, headers=_kept(headers.items()), body=content)
-
-
-def token_ids(body: bytes) -> list[tuple[int, ...]]:
-    """Find the lists of token ids among a body's ``inputs`` or ``input``.
-
-    A body that is not of that form has none; what is wrong with it is TEI's to say. What follows
-    the JSON value is left out of account, as TEI does.
-    """
-    if b"input" not in body and b"\\u" not in body:  # which can spell any name
-        return []
-    try:
-        request, _ = _json.raw_decode(body.decode("utf-8", "replace").lstrip())
-    except (ValueError, RecursionError):
-        return []
-    if not isinstance(request, dict):
-        return []
-    instances = request.get("instances")  # of /vertex: several requests in one
-    found = []
-    for one in [request, *(instances if isinstance(instances, list) else [])]:
-        for inputs in (one.get("inputs"), one.get("input")) if isinstance(one, dict) else ():
-            if isinstance(inputs, list):
-                found += [element for element in [inputs, *inputs] if _are_ids(element)]
-    return [tuple(ids) for ids in found]
-
-
-def _are_ids(element: object) -> bool:
-    return (
-        isinstance(element, list)
-        and bool(element)
-        and all(type(i) is int and 0 <= i <= 0xFFFFFFFF for i in element)
-    )
 
 
 def _kept(headers: Iterable[tuple[str, str]]) -> CIMultiDict[str]:

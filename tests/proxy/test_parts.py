@@ -25,7 +25,7 @@ from proxy_app.entries.float32 import packed
 from proxy_app.entries.keys import Item, Keyer, Params, point_id
 from proxy_app.entries.vectors import cut, is_vector
 from proxy_app.errors import EmbedError
-from proxy_app.routes.passthrough import token_ids
+from proxy_app.routes.inputs import token_ids
 from proxy_app.routes.tei import compute_headers
 from proxy_app.upstream.batches import Load, encode, split
 from proxy_app.upstream.instances import Instances
@@ -300,7 +300,7 @@ async def test_a_full_line_refuses_and_any_other_takes_all() -> None:
     ],
 )
 def test_token_ids_of_a_passed_body(body: bytes, found: list[tuple[int, ...]]) -> None:
-    assert token_ids(body) == found
+    assert token_ids(body, 8) == found
 
 
 def test_compute_headers_add_counts_and_take_the_longest_time() -> None:
