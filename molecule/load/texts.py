@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 
 #: How much of a batch was sent before, by the name of the mix.
-MIXES = {"mixed": 0.5, "new": 0.0, "seen": 1.0}
+MIXES = {"mixed": 0.5, "new": 0.0, "mostly-seen": 0.9, "seen": 1.0}
 #: Short requests are common and long ones are split by the proxy: both ways are taken.
 SIZES = (1, 1, 1, 3, 8, 40)
 #: Words of a text and how often: mostly few, since an embedder on a CPU takes its time for many.
