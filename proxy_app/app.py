@@ -25,7 +25,7 @@ from proxy_app.routes.admin import Admin
 from proxy_app.routes.handlers import Handlers
 from proxy_app.routes.status import Status
 from proxy_app.settings import Settings
-from proxy_app.telemetry import metrics
+from proxy_app.telemetry import metrics, turns
 from proxy_app.upstream.client import Upstream
 from proxy_app.upstream.instances import Instances
 from proxy_app.upstream.model import Model
@@ -81,7 +81,7 @@ class Parts:
         first = asyncio.create_task(self._look_round())
         # Who is connected before that would get a needless miss or 503; who hangs delays no start.
         await asyncio.wait([first], timeout=FIRST_LOOK)
-        jobs = [self.model.watch, self.keep_house, self.board.run, self._follower.run]
+        jobs = [self.model.watch, self.keep_house, self.board.run, self._follower.run, turns.watch]
         if self.store is not None and self.writes is not None:
             jobs += [self.writes.run, partial(self._look_after_store, self.store)]
         tasks = [asyncio.create_task(for_ever(job)) for job in jobs]

@@ -145,8 +145,8 @@ async def test_hanging_again_and_again_leaves_nothing(start: StartProxy, tei: St
 async def test_who_goes_away_takes_what_waits_along(start: StartProxy, tei: StandInTei) -> None:
     """Half of the clients go: their batches end at TEI or never get there; the others' do."""
     tei.info["max_concurrent_requests"] = 8
-    tei.delay = 60
     proxy = await start(store=False)
+    tei.delay = 60
     go = [asyncio.create_task(proxy.embed(inputs=[f"go {i}"])) for i in range(30)]
 
     async def begun() -> bool:

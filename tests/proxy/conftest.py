@@ -133,6 +133,7 @@ async def serving(upstream: str, qdrant: str = "", **settings: object) -> AsyncI
                 process.terminate()
             await asyncio.wait_for(process.wait(), 40)
             await reading
+    assert "the event loop was held" not in log.decode(), log.decode()
 
 
 @pytest_asyncio.fixture
