@@ -17,6 +17,11 @@ def burn(seconds: float) -> None:
         pass
 
 
+def wait(seconds: float) -> None:
+    """Hold the loop for so long without using the processor."""
+    time.sleep(seconds)
+
+
 async def test_a_long_turn_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     watching = asyncio.create_task(turns.watch())
     await asyncio.sleep(0.1)
@@ -31,7 +36,7 @@ async def test_many_short_turns_are_not(caplog: pytest.LogCaptureFixture) -> Non
     for _ in range(100):
         burn(0.01)
         await asyncio.sleep(0)
-    time.sleep(turns.LONG + 0.2)  # somebody else has the processor
+    wait(turns.LONG + 0.2)  # as where somebody else has the processor
     await asyncio.sleep(0.2)
     watching.cancel()
     assert caplog.text == ""
