@@ -1,4 +1,4 @@
-"""The way of the routes that are asked most: through the same middlewares, past aiohttp's router.
+"""Where aiohttp's requests enter: wrong heads are refused, and common routes skip the router.
 
 Looking the route up and wrapping its handler anew takes about a fifth of a cached request.
 """
@@ -9,6 +9,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import cast
 
 from aiohttp import web
+
+from proxy_app.errors import EmbedError
+from proxy_app.http import heads, reply
+from proxy_app.telemetry import metrics
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
@@ -29,10 +33,13 @@ class Shortcut:
                 self._handlers[route.path] = handler
 
     def before(self, otherwise: ServerHandler) -> ServerHandler:
-        """Return a handler that takes these routes itself and leaves everything else."""
+        """Return a handler that takes these routes itself and leaves every other good request."""
         handlers = self._handlers
 
         def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+            error = heads.fault(request)
+            if error is not None:
+                return refuse(error)
             handler = handlers.get(request.raw_path) if request.method == "POST" else None
             # Who waits for "100 Continue" gets it from the router.
             if handler is None or "Expect" in request.headers:
@@ -46,3 +53,11 @@ class Shortcut:
 def within(middleware: Middleware, handler: Handler) -> Handler:
     """Return the handler with a middleware around it."""
     return lambda request: middleware(request, handler)
+
+
+async def refuse(error: EmbedError) -> web.StreamResponse:
+    """Answer a request that is not to be read any further, and count it."""
+    metrics.count_request("other", error.status, 0.0)
+    response = reply.failure(error, reply.error_body(error))
+    response.force_close()
+    return response

@@ -19,9 +19,9 @@ from proxy_app.cache.memory import Memory
 from proxy_app.embedding.service import Answer, Options
 from proxy_app.entries import float32
 from proxy_app.entries.entry import Entry
-from proxy_app.entries.keys import Item
 from proxy_app.errors import EmbedError
 from proxy_app.routes import tei
+from proxy_app.routes.dialect import Asked, Dialect
 
 #: Vectors that are encoded before other requests get their turn (about 50 µs each).
 _TURN = 32
@@ -36,12 +36,12 @@ class _Request(msgspec.Struct):
 _request = msgspec.json.Decoder(_Request)
 
 
-def parse(body: bytes) -> tuple[list[Item], Options, tei.Write]:
+def parse(body: bytes) -> Asked:
     """Read a request, and choose how its answer is written; raises EmbedError."""
     request = tei.decode(_request, body)
     options = Options(dimensions=request.dimensions, count_tokens=True)
     write = write_base64 if request.encoding_format == "base64" else write_floats
-    return tei.items_of(request.input), options, write
+    return Asked(tei.items_of(request.input), options, write)
 
 
 async def write_floats(answer: Answer, _: Memory) -> list[bytes]:
@@ -101,3 +101,6 @@ def models(info: dict[str, Any]) -> bytes:
 def error_body(error: EmbedError) -> bytes:
     """Write an error in the shape of TEI's OpenAI routes."""
     return orjson.dumps({"message": error.message, "code": error.status, "type": error.kind.value})
+
+
+DIALECT = Dialect("openai", parse, error_body)
