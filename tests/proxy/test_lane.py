@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -352,3 +355,19 @@ def test_heads_are_remembered_up_to_a_number() -> None:
         assert head is not None
         assert head.length == number
     assert len(known._heads) <= HEADS
+
+
+def test_the_lane_lists_what_it_uses_of_aiohttps_inside() -> None:
+    """And aiohttp cannot become another minor version, in which it may be different."""
+    used = {
+        node.attr
+        for node in ast.walk(ast.parse(Path(lane.__file__).read_text()))
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and node.attr[1] != "_"
+    }
+    own = {"_access", "_heads", "_lane", "_read", "_routes", *vars(lane.Connection)}
+    theirs = {name for name in used if name not in own or hasattr(lane.RequestHandler, name)}
+    listed = set(re.findall(r"``(?:\w+\.)?(_[a-z]\w*)``", (lane.__doc__ or "").split("inside")[1]))
+    assert listed - {"_make_server"} == theirs
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    major, minor = aiohttp.__version__.split(".")[:2]
+    assert f'"aiohttp>={major}.{minor},<{major}.{int(minor) + 1}",' in project
