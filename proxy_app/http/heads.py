@@ -24,6 +24,8 @@ _HEAD = re.compile(
 _LENGTH = re.compile(rb"[0-9]{1,12}")
 #: A name or an address and perhaps a port (RFC 3986, 3.2.2 and 3.2.3).
 _HOST = re.compile(r"(?:[\w.~!$&'()*+,;=%-]*|\[[\w.~!$&'()*+,;=:%-]+\])(?::[0-9]*)?", re.ASCII)
+#: Where the parser's messages begin to show the request.
+_SHOWN = re.compile(r":?\s*(?:\n|: b?['\"])")
 #: Methods whose requests have no body where no header announces one.
 _BODILESS = (b"GET", b"HEAD")
 #: Headers that say where a request ends.
@@ -73,3 +75,9 @@ def fault(request: web.BaseRequest) -> EmbedError | None:
     if not is_host(request.headers.get(hdrs.HOST, "")):
         return EmbedError(Kind.VALIDATION, "the Host header names no host", status=400)
     return None
+
+
+def unreadable(status: int, message: str) -> EmbedError:
+    """Turn a complaint of aiohttp's parser into an error; what it shows of the request is left."""
+    reason = _SHOWN.split(message, maxsplit=1)[0]
+    return EmbedError(Kind.VALIDATION, f"the request is not HTTP: {reason}", status=status)

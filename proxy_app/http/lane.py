@@ -15,7 +15,8 @@ version:
   ``_keepalive_handle``, ``_keepalive_timeout``, ``_loop``, ``_next_keepalive_close_time``,
   ``_paused``, ``_payload_parser`` and ``_upgraded``; that ``data_received`` gets every read, and
   ``b""`` from itself; that ``finish_response`` is called once for each request that is answered,
-  errors of the parser included; that ``_process_keepalive`` ends an idle connection.
+  errors of the parser included, which ``_make_error_handler`` answers; that ``_process_keepalive``
+  ends an idle connection.
 - ``web.Server``: its attributes ``_kwargs`` and ``_loop``, and that it makes a connection's
   protocol by ``__call__``.
 - ``web.AppRunner._make_server`` (in ``drain``), and ``request.protocol``.
@@ -24,7 +25,7 @@ version:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -174,6 +175,7 @@ class Connection(RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Write aiohttp's reply."""
+        reply.name_server(resp)
         finished = await super().finish_response(request, resp, start_time)
         self._under_way -= 1
         self._parsed = None  # if nobody took it
@@ -183,6 +185,12 @@ class Connection(RequestHandler):
         """Return what the lane has parsed of the request under way, once; None if nothing."""
         parsed, self._parsed = self._parsed, None
         return parsed[1] if parsed is not None and parsed[0] == body else None
+
+    def _make_error_handler(
+        self, err_info: Any
+    ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+        """Answer what aiohttp's parser refuses as every other error is answered."""
+        return lambda _: reply.refuse(heads.unreadable(err_info.status, err_info.message))
 
     def _process_keepalive(self) -> None:
         """End the connection if it is idle, which it is not once a head is here."""

@@ -19,12 +19,15 @@ from aiohttp.http import HttpVersion11
 
 from proxy_app.errors import EmbedError
 from proxy_app.http import cors
+from proxy_app.telemetry import metrics
 
 #: Bytes that are written at once. A reply of 1024 vectors has 13 million, and while they are copied
 #: nobody else is served.
 CHUNK = 512 * 1024
 #: What the ``Server`` header names: no versions, which would help only an attacker.
 SERVER = "embedrack"
+#: A header line for what is true for this moment alone.
+NOT_STORED = "Cache-Control: no-store\r\n"
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -98,6 +101,19 @@ def failure(error: EmbedError, body: bytes) -> Reply:
 def retry_line(error: EmbedError) -> str:
     """Write an error's header line that says when to come back, "" where there is none."""
     return "" if error.retry_after is None else f"Retry-After: {error.retry_after}\r\n"
+
+
+async def refuse(error: EmbedError) -> Reply:
+    """Answer, and count, a request of which nothing more is read; the connection ends."""
+    metrics.count_request("other", error.status, 0.0)
+    response = failure(error, error_body(error))
+    response.force_close()
+    return response
+
+
+def name_server(response: web.StreamResponse) -> None:
+    """Have a response of aiohttp's name the server as ours do."""
+    response.headers.setdefault(hdrs.SERVER, SERVER)
 
 
 def error_body(error: EmbedError) -> bytes:

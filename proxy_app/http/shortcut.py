@@ -10,9 +10,7 @@ from typing import cast
 
 from aiohttp import web
 
-from proxy_app.errors import EmbedError
 from proxy_app.http import heads, reply
-from proxy_app.telemetry import metrics
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
@@ -39,7 +37,7 @@ class Shortcut:
         def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
             error = heads.fault(request)
             if error is not None:
-                return refuse(error)
+                return reply.refuse(error)
             handler = handlers.get(request.raw_path) if request.method == "POST" else None
             # Who waits for "100 Continue" gets it from the router.
             if handler is None or "Expect" in request.headers:
@@ -53,11 +51,3 @@ class Shortcut:
 def within(middleware: Middleware, handler: Handler) -> Handler:
     """Return the handler with a middleware around it."""
     return lambda request: middleware(request, handler)
-
-
-async def refuse(error: EmbedError) -> web.StreamResponse:
-    """Answer a request that is not to be read any further, and count it."""
-    metrics.count_request("other", error.status, 0.0)
-    response = reply.failure(error, reply.error_body(error))
-    response.force_close()
-    return response

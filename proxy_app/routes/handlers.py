@@ -11,7 +11,7 @@ from proxy_app.errors import EmbedError, Kind
 from proxy_app.http import cors
 from proxy_app.http.access import Access
 from proxy_app.http.bodies import Bodies
-from proxy_app.http.reply import Reply, failure
+from proxy_app.http.reply import NOT_STORED, Reply, failure
 from proxy_app.routes import document, openai, passthrough
 from proxy_app.routes.account import Account, Accounts, Handler, dialect_of
 from proxy_app.routes.embeddings import Embeddings
@@ -54,6 +54,7 @@ class Handlers:
             web.post("/v1/embeddings", self._embeddings.openai),
             web.post("/embeddings", self._embeddings.openai),
             web.get("/v1/models", self._accounts.answering("other", self.models)),
+            web.get("/v1/models/{id:.+}", self._accounts.answering("other", self.model)),
             web.get("/info", self._accounts.answering("info", self.info)),
             web.get("/health", self.ready),
             web.get("/readyz", self.ready),
@@ -75,6 +76,13 @@ class Handlers:
     async def models(self, _: web.Request, __: Account) -> Reply:
         """``GET /v1/models``: the served model, in OpenAI's shape."""
         return Reply([openai.models((await self._model.present()).info)])
+
+    async def model(self, request: web.Request, _: Account) -> Reply:
+        """``GET /v1/models/{id}``: the served model by its name, which may have slashes."""
+        info = (await self._model.present()).info
+        if request.match_info["id"] != openai.served_name(info):
+            return Reply([openai.no_model(info)], status=404)
+        return Reply([orjson.dumps(openai.model(info))])
 
     async def document(self, _: web.Request, __: Account) -> Reply:
         """``GET /api-doc/openapi.json``: TEI's OpenAPI document, with what we add."""
@@ -102,7 +110,7 @@ class Handlers:
                 "collection": self._store and self._store.collection(identity),
             },
         }
-        return Reply([orjson.dumps(info)])
+        return Reply([orjson.dumps(info)], NOT_STORED)
 
     async def ready(self, _: web.Request) -> Reply:
         """``GET /health``, ``/readyz``: 200 when misses can be answered; the store only helps."""
@@ -112,13 +120,13 @@ class Handlers:
             "store": "none: L1 alone" if self._store is None else self._store.problem or "ok",
         }
         if self._model.healthy:
-            return Reply([orjson.dumps(body)])
+            return Reply([orjson.dumps(body)], NOT_STORED)
         body |= {"error": self._model.problem, "error_type": Kind.UNHEALTHY.value}
-        return Reply([orjson.dumps(body)], status=503)
+        return Reply([orjson.dumps(body)], NOT_STORED, 503)
 
     async def live(self, _: web.Request) -> Reply:
         """``GET /livez``: 200 while this process answers at all."""
-        return Reply([b'{"status":"ok"}'])
+        return Reply([b'{"status":"ok"}'], NOT_STORED)
 
     async def banner(self, _: web.Request) -> Reply:
         """``GET /``: says what this is, to programs."""

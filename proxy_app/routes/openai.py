@@ -92,10 +92,25 @@ def served_name(info: dict[str, Any]) -> str:
     return str(info.get("served_model_name") or info["model_id"])
 
 
+def model(info: dict[str, Any]) -> dict[str, object]:
+    """Describe the served model. When it was made is not known: 0."""
+    return {"id": served_name(info), "object": "model", "created": 0, "owned_by": "embedrack"}
+
+
 def models(info: dict[str, Any]) -> bytes:
-    """Write the list of models: the one served. When it was made is not known: 0."""
-    model = {"id": served_name(info), "object": "model", "created": 0, "owned_by": "embedrack"}
-    return orjson.dumps({"object": "list", "data": [model]})
+    """Write the list of models: the one served."""
+    return orjson.dumps({"object": "list", "data": [model(info)]})
+
+
+def no_model(info: dict[str, Any]) -> bytes:
+    """Write OpenAI's own error for a model that is not served, which its clients read."""
+    error = {
+        "message": f"there is no such model; the one served is {served_name(info)}",
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "model_not_found",
+    }
+    return orjson.dumps({"error": error})
 
 
 def error_body(error: EmbedError) -> bytes:

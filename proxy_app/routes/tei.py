@@ -36,6 +36,8 @@ class _Embed(msgspec.Struct):
 
 
 _embed = msgspec.json.Decoder(_Embed)
+#: Reads JSON to its end and makes nothing of it.
+_json = msgspec.json.Decoder(msgspec.Raw)
 
 _SUMMED = ("x-compute-characters", "x-compute-tokens")
 _LONGEST = (
@@ -70,20 +72,26 @@ async def write(answer: Answer, _: Memory) -> list[bytes]:
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """Read a body; raises EmbedError with what is wrong and where."""
+    """Read a body; raises EmbedError with what is wrong and where.
+
+    As at TEI, what is no JSON at all is a 400, also where something before it has a wrong type.
+    """
     try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise EmbedError(
-            Kind.VALIDATION,
-            f"Failed to deserialize the JSON body into the target type: {error}",
-        ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise EmbedError(
-            Kind.VALIDATION,
-            f"Failed to parse the request body as JSON: {_syntax_error(body, error)}",
-            status=400,
-        ) from None
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError as error:
+            _json.decode(body)
+            raise EmbedError(
+                Kind.VALIDATION,
+                f"Failed to deserialize the JSON body into the target type: {error}",
+            ) from None
+    except RecursionError:
+        problem = "it is nested too deep"
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        problem = _syntax_error(body, error)
+    raise EmbedError(
+        Kind.VALIDATION, f"Failed to parse the request body as JSON: {problem}", status=400
+    )
 
 
 def items_of(inputs: str | list[str | int | list[int]]) -> list[Item]:

@@ -217,3 +217,18 @@ async def test_what_is_wrong_is_refused_both_ways(
         for lane in (False, True):
             [reply] = await ways.say([request_], lane=lane)
             assert status_of(reply) == status, f"lane {lane}: {reply!r}"
+
+
+async def test_what_is_not_http_gets_a_plain_error(tmp_path: Path) -> None:
+    async with both_ways(tmp_path) as ways:
+        for request_ in (b"hello\r\n\r\n", post("/embed", HIT, *PLAIN, b"nocolon")):
+            [reply] = await ways.say([request_], lane=True)
+            head, body = reply.split(b"\r\n\r\n", 1)
+            assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+            assert b"\r\nContent-Type: application/json\r\n" in head
+            assert b"\r\nConnection: close" in head
+            assert b"\r\nServer: embedrack\r\n" in head
+            error = json.loads(body)
+            assert error.keys() == {"error", "error_type"}
+            assert "\n" not in error["error"]
+            assert "nocolon" not in error["error"]
