@@ -71,14 +71,22 @@ STAGES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         "reply: head, join, write",
         (
             ("proxy_app/http/reply.py", ""),
-            ("routes/handlers.py", "_head"),
+            ("routes/embeddings.py", "header_lines"),
             ("routes/tei.py", "write"),
         ),
     ),
-    ("head: is it for the lane?", (("proxy_app/http/lane.py", ""),)),
+    (
+        "head: is it for the lane?",
+        (("proxy_app/http/lane.py", ""), ("proxy_app/http/heads.py", "")),
+    ),
     (
         "counting, log",
-        (("telemetry/metrics.py", ""), ("telemetry/tallies.py", ""), ("telemetry/logs.py", "")),
+        (
+            ("routes/account.py", ""),
+            ("telemetry/metrics.py", ""),
+            ("telemetry/tallies.py", ""),
+            ("telemetry/logs.py", ""),
+        ),
     ),
     ("handler", (("proxy_app/", ""),)),
     ("aiohttp's server", (("aiohttp/web_", ""),)),

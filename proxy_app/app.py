@@ -21,7 +21,9 @@ from proxy_app.http.bodies import Bodies
 from proxy_app.http.drain import Drain, Runner
 from proxy_app.http.lane import Lane
 from proxy_app.http.shortcut import Shortcut
+from proxy_app.routes.account import Accounts
 from proxy_app.routes.admin import Admin
+from proxy_app.routes.embeddings import Embeddings
 from proxy_app.routes.handlers import Handlers
 from proxy_app.routes.status import Status
 from proxy_app.settings import Settings
@@ -152,11 +154,27 @@ async def runner(settings: Settings, folder: Path) -> web.AppRunner:
     drain = Drain()
     parts = Parts(settings, folder)
     access = Access(settings)
+    accounts = Accounts(settings)
+    embeddings = Embeddings(settings, parts.service, parts.bodies, accounts)
     handlers = Handlers(
-        settings, parts.service, parts.model, parts.upstream, parts.store, access, parts.bodies
+        settings,
+        embeddings,
+        parts.model,
+        parts.upstream,
+        parts.store,
+        access,
+        parts.bodies,
+        accounts,
     )
     admin = Admin(
-        settings, access, parts.service, parts.model, parts.store, parts.purges, parts.board
+        settings,
+        access,
+        parts.service,
+        parts.model,
+        parts.store,
+        parts.purges,
+        parts.board,
+        accounts,
     )
     # Where nobody needs a key, nobody is asked for one.
     asked = [access.check] if settings.api_keys else []
@@ -167,8 +185,7 @@ async def runner(settings: Settings, folder: Path) -> web.AppRunner:
     app.add_routes(handlers.routes())
     app.cleanup_ctx.append(parts.run)
     shortcut = Shortcut(handlers.routes(), middlewares)
-    # A key is looked at on aiohttp's way alone.
-    lane = Lane({} if asked else handlers.lanes())
+    lane = Lane(embeddings.lanes(), access if asked else None)
     return Runner(app, shortcut, lane, drain, settings.client_timeout, REQUESTS_END)
 
 

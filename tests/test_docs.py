@@ -40,7 +40,7 @@ def test_every_route_is_documented() -> None:
     routes = re.findall(r'web\.(?:get|post)\("([^"]+)"', code)
     assert len(routes) > 5
     docs = (ROOT / "docs/proxy.md").read_text()
-    for route in routes:
+    for route in (re.sub(r":[^}]*}", "}", route) for route in routes):  # {id:.+} is {id}
         assert f"`GET {route}`" in docs or f"`{route}`" in docs or f"`POST {route}`" in docs, route
 
 

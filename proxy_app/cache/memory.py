@@ -42,6 +42,19 @@ class Memory:
             self._entries.move_to_end(key)
         return entry
 
+    def get_all(self, keys: list[bytes]) -> list[Entry | None]:
+        """Return what ``get`` does for each key, in a fraction of its time."""
+        if self._ttl:
+            return [self.get(key) for key in keys]
+        entries = self._entries
+        found = []
+        for key in keys:
+            entry = entries.get(key)
+            if entry is not None:
+                entries.move_to_end(key)
+            found.append(entry)
+        return found
+
     def put(self, key: bytes, entry: Entry) -> None:
         """Keep the entry, dropping the least recently used ones that no longer fit."""
         cost = cost_of(entry)

@@ -28,7 +28,7 @@ from proxy_app.entries.keys import Item, Keyer, Params
 from proxy_app.entries.vectors import WrongVectorError
 from proxy_app.errors import EmbedError, Kind, ModelChangedError
 from proxy_app.settings import Settings
-from proxy_app.telemetry.metrics import INPUTS, STAGE_SECONDS, UPSTREAM_ERRORS
+from proxy_app.telemetry.metrics import STAGE_SECONDS, UPSTREAM_ERRORS
 from proxy_app.upstream.batches import Load, encode, split
 from proxy_app.upstream.client import Upstream
 from proxy_app.upstream.instances import Instances
@@ -72,7 +72,7 @@ class Trip:
 
 
 class Answer(msgspec.Struct, eq=False):
-    """One key and entry per input, of which model, and where they came from.
+    """One key and entry per input, of which model, and how many came from L1, L2 and TEI.
 
     ``headers`` are TEI's own, of every batch that took part.
     """
@@ -81,12 +81,22 @@ class Answer(msgspec.Struct, eq=False):
     params: Params
     keys: list[bytes]
     entries: list[Entry]
-    hits: int = 0
+    l1: int = 0
+    l2: int = 0
     misses: int = 0
     l2_seconds: float = 0.0
     upstream_seconds: float = 0.0
     headers: list[Mapping[str, str]] = []  # msgspec copies an empty list for each
-    level: str = "l1"  # the slowest place that an embedding came from, of metrics.LEVELS
+
+    @property
+    def hits(self) -> int:
+        """How many inputs were cached."""
+        return self.l1 + self.l2
+
+    @property
+    def level(self) -> str:
+        """The slowest place that an embedding came from, of metrics.LEVELS."""
+        return "miss" if self.misses else "l2" if self.l2 else "l1"
 
 
 class _RefusedError(Exception):
@@ -137,24 +147,23 @@ class Service:
                 continue  # keyed for a model that is gone: once more for the present one
         raise EmbedError(Kind.UNHEALTHY, "the upstream's model keeps changing")
 
-    def remembered(self, items: list[Item], options: Options) -> Answer | None:
-        """Answer out of L1 alone, at once, or not at all; raises EmbedError as ``embed`` does."""
+    def at_once(self, items: list[Item], options: Options) -> Answer | None:
+        """Answer out of L1 alone, without waiting; None where that cannot be.
+
+        Raises EmbedError as ``embed`` does.
+        """
         identity = self._model.identity
         if identity is None:
             return None
         params = effective(options, identity)
-        # Of many, the first tells at little cost that there is no use.
-        if len(items) > 1 and self.memory.get(self._keys(items[:1], params, identity)[0]) is None:
+        # If the first of many is a miss, the keys of the others are not needed yet.
+        if len(items) > 1 and None in self.memory.get_all(self._keys(items[:1], params, identity)):
             return None
         keys = self._keys(items, params, identity)
-        entries = []
-        for key in keys:
-            entry = self.memory.get(key)
-            if entry is None or (options.count_tokens and not entry.tokens):
-                return None
-            entries.append(entry)
-        INPUTS["hit_l1"].inc(len(keys))
-        return Answer(identity, params, keys, entries, hits=len(keys))
+        answer = _from_memory(identity, params, keys, self.memory.get_all(keys))
+        if answer is None or (options.count_tokens and not all(e.tokens for e in answer.entries)):
+            return None
+        return answer
 
     def keys(self, items: list[Item], options: Options, identity: Identity) -> list[bytes]:
         """Return each item's key under a model; raises EmbedError as ``effective`` does."""
@@ -168,16 +177,16 @@ class Service:
     ) -> Answer:
         params = effective(options, identity)
         keys: list[bytes] = []
+        cached: list[Entry | None] = []
         for start in range(0, len(items), TURN):
             if start:
                 await asyncio.sleep(0)
-            keys += self._keys(items[start : start + TURN], params, identity)
-        cached: list[Entry | None]
-        cached = [None] * len(keys) if control.no_cache else [self.memory.get(key) for key in keys]
-        if None not in cached:
-            INPUTS["hit_l1"].inc(len(keys))
-            entries = [entry for entry in cached if entry is not None]
-            return Answer(identity, params, keys, entries, hits=len(keys))
+            part = self._keys(items[start : start + TURN], params, identity)
+            keys += part
+            cached += [None] * len(part) if control.no_cache else self.memory.get_all(part)
+        answer = _from_memory(identity, params, keys, cached)
+        if answer is not None:
+            return answer
         missing = {
             key: item for key, item, entry in zip(keys, items, cached, strict=True) if entry is None
         }
@@ -202,21 +211,18 @@ class Service:
             if entry is None and not flown[key].hit
         )
         from_memory = sum(entry is not None for entry in cached)
-        INPUTS["hit_l1"].inc(from_memory)
-        INPUTS["hit_l2"].inc(len(keys) - from_memory - misses)
-        INPUTS["miss"].inc(misses)
         traces = {id(f.trace): f.trace for f in flown.values() if f.trace is not None}
         return Answer(
             trip.identity,
             trip.params,
             keys,
             entries,
-            hits=len(keys) - misses,
+            l1=from_memory,
+            l2=len(keys) - from_memory - misses,
             misses=misses,
             l2_seconds=trip.l2_seconds,
             upstream_seconds=trip.upstream_seconds,
             headers=list(traces.values()),
-            level="miss" if misses else "l2" if from_memory < len(keys) else "l1",
         )
 
     async def _count_tokens(self, items: list[Item], answer: Answer) -> None:
@@ -388,6 +394,15 @@ class Service:
         if namespace not in self._keyers:
             self._keyers = {namespace: Keyer(namespace, self._hash)}
         return self._keyers[namespace]
+
+
+def _from_memory(
+    identity: Identity, params: Params, keys: list[bytes], cached: list[Entry | None]
+) -> Answer | None:
+    """Return the answer where all entries were in L1."""
+    if not all(cached):
+        return None
+    return Answer(identity, params, keys, cached, len(keys))  # type: ignore[arg-type]  # none is None
 
 
 def effective(options: Options, identity: Identity) -> Params:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from proxy_app.errors import EmbedError, Kind
-from proxy_app.http.reply import Reply
+from proxy_app.http.reply import Reply, name_server
 from proxy_app.settings import MIB, Settings
 
 #: Bytes from which on a body or reply is a large one.
@@ -157,6 +157,7 @@ class Bodies:
         timer = loop.call_later(self._seconds + size / RATE, transport.abort)
         sent = False
         try:
+            name_server(response)
             await response.prepare(request)
             await response.write_eof()
             sent = True

@@ -3,22 +3,38 @@
 aiohttp takes a task, a request object and three rounds of its loop for each request, which is more
 than all that a cached embedding needs. So a request on a connection with nothing under way is
 looked at first, if it comes whole in one read, or its head in one and its body in the next, as many
-clients send them: if it is a plain one (``Head``) and every input is in L1, its reply is written at
-once. Everything else, errors included, goes aiohttp's way. A connection whose bytes cannot be told
-apart as requests (pipelined, chunked, broken) stays there.
+clients send them. If its head is a plain one (``Lane._read``) and its route can answer the body
+without waiting, the reply is written at once. Everything else goes aiohttp's way, and what was
+parsed of the body goes with it (``parsed_of``). A connection on which it is not certain where the
+next request begins (pipelined, chunked or broken requests) stays with aiohttp.
+
+What the lane uses of aiohttp's inside, which pyproject.toml therefore pins below the next minor
+version:
+
+- ``RequestHandler``: its attributes ``_close``, ``_force_close``, ``_keepalive``,
+  ``_keepalive_handle``, ``_keepalive_timeout``, ``_loop``, ``_next_keepalive_close_time``,
+  ``_paused``, ``_payload_parser`` and ``_upgraded``; that ``data_received`` gets every read, and
+  ``b""`` from itself; that ``finish_response`` is called once for each request that is answered,
+  errors of the parser included, which ``_make_error_handler`` answers; that ``_process_keepalive``
+  ends an idle connection.
+- ``web.Server``: its attributes ``_kwargs`` and ``_loop``, and that it makes a connection's
+  protocol by ``__call__``.
+- ``web.AppRunner._make_server`` (in ``drain``), and ``request.protocol``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from proxy_app.http import reply
+from proxy_app.http import heads, reply
+from proxy_app.http.access import Access
+from proxy_app.telemetry.metrics import LANE_REQUESTS
+from proxy_app.telemetry.tallies import Counter
 
 #: Bytes of a body that is looked at.
 LARGEST = 256 * 1024
@@ -28,39 +44,50 @@ HEADS = 1024
 #: Seconds in which a body follows its head.
 FOLLOWS = 0.05
 _HEAD_END = b"\r\n\r\n"
-_LENGTH = re.compile(rb"\r\ncontent-length: ?(\d{1,12})\r\n")
-_BODILESS = (b"GET ", b"HEAD ")
-#: What makes the end of a request uncertain: other framing, folded or broken lines.
-_UNCERTAIN = re.compile(rb"\r\n(?:transfer-encoding|upgrade)[ \t]*:|\r\n[ \t]|[^\r]\n|\r[^\n]|\0")
-#: A head with one of these is not a plain one: it asks for more than an answer to its body.
-_SPECIAL = re.compile(
-    rb"\r\n(?:authorization|cache-control|connection|content-encoding|expect)[ \t]*:"
+#: Headers with which a request asks for more than an answer to its body.
+_SPECIAL = frozenset(
+    (
+        b"cache-control",
+        b"connection",
+        b"content-encoding",
+        b"expect",
+        b"proxy-connection",
+        b"sec-websocket-key1",
+    )
 )
 #: ``Connection._rest`` where nobody knows where the next request begins.
 _LOST = -1
 
-#: Takes a body and returns a whole reply in pieces, or None where L1 alone cannot answer.
-Answer = Callable[[bytes], list[bytes] | None]
+
+#: What came of a look at a body: a whole reply in pieces, or None and what was parsed of it.
+Looked = tuple[list[bytes] | None, object]
+#: Answers a body without waiting, or only parses it.
+Answer = Callable[[bytes], Looked]
 
 
 class Head(NamedTuple):
-    """A request's head: its bytes, its body's, and who may answer the body, if it is plain."""
+    """A request's head: its bytes, its body's, who may answer the body, and what counts its key."""
 
     size: int
     length: int
     answer: Answer | None
+    key: Counter | None
 
 
 class Lane:
-    """The routes that have a fast lane: a POST's path, and who answers it."""
+    """The routes that have a fast lane: a POST's path, and who answers it.
 
-    def __init__(self, routes: Mapping[str, Answer]) -> None:
+    ``access`` is whom every request's key is asked of; None where no key is needed.
+    """
+
+    def __init__(self, routes: Mapping[str, Answer], access: Access | None = None) -> None:
         self._routes = {f"POST {path} HTTP/1.1".encode(): answer for path, answer in routes.items()}
+        self._access = access
         self._heads: dict[bytes, Head | None] = {}
         self.is_open = True
 
     def head(self, data: bytes) -> Head | None:
-        """Read the head that ``data`` begins with; None where it cannot be told what it means."""
+        """Read the head that ``data`` begins with; None where the request's end is not certain."""
         end = data.find(_HEAD_END, 0, LARGEST_HEAD) + len(_HEAD_END)
         if end < len(_HEAD_END):
             return None
@@ -74,18 +101,22 @@ class Lane:
             return head
 
     def _read(self, text: bytes) -> Head | None:
-        lowered = text[:-2].lower()
-        if _UNCERTAIN.search(lowered):
+        head = heads.read(text)
+        if head is None:
             return None
-        if b"content-length" not in lowered and text.startswith(_BODILESS):
-            return Head(len(text), 0, None)
-        length = _LENGTH.search(lowered) if lowered.count(b"content-length") == 1 else None
-        if length is None:
-            return None
-        size = int(length[1])
-        if size > LARGEST or _SPECIAL.search(lowered):
-            return Head(len(text), size, None)
-        return Head(len(text), size, self._routes.get(text[: text.find(b"\r\n")]))
+        answer = self._routes.get(head.first)
+        key = None
+        if (
+            head.length > LARGEST
+            or head.repeats
+            or not head.headers.keys().isdisjoint(_SPECIAL)
+            or not heads.is_host(head.headers.get(b"host", b"/").decode())
+        ):
+            answer = None
+        elif answer is not None and self._access is not None:
+            key = self._access.counter(head.headers.get(b"authorization", b"").decode())
+            answer = answer if key is not None else None
+        return Head(len(text), head.length, answer, key)
 
 
 class Connection(RequestHandler):
@@ -99,6 +130,8 @@ class Connection(RequestHandler):
     # A head whose body has not come yet, and what ends the wait for it.
     _held = b""
     _waiting: asyncio.TimerHandle | None = None
+    # A body that the lane could not answer, and what it has parsed of it.
+    _parsed: tuple[bytes, object] | None = None
 
     def data_received(self, data: bytes) -> None:
         """Answer at once what can be, or leave it to aiohttp."""
@@ -114,12 +147,17 @@ class Connection(RequestHandler):
             missing = head.size + head.length - len(data)
             if missing >= 0 and head.answer is not None and self._is_idle():
                 if not missing:
-                    pieces = head.answer(data[head.size :])
+                    body = data[head.size :]
+                    pieces, parsed = head.answer(body)
                     if pieces is not None:
                         assert self.transport is not None
                         reply.send(self.transport, pieces)
+                        LANE_REQUESTS.value += 1
+                        if head.key is not None:
+                            head.key.value += 1
                         self._stay()
                         return
+                    self._parsed = body, parsed
                 elif len(data) == head.size:
                     self._held = data
                     self._waiting = self._loop.call_later(FOLLOWS, self._give_up)
@@ -137,9 +175,22 @@ class Connection(RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Write aiohttp's reply."""
+        reply.name_server(resp)
         finished = await super().finish_response(request, resp, start_time)
         self._under_way -= 1
+        self._parsed = None  # if nobody took it
         return finished
+
+    def take_parsed(self, body: bytes) -> object:
+        """Return what the lane has parsed of the request under way, once; None if nothing."""
+        parsed, self._parsed = self._parsed, None
+        return parsed[1] if parsed is not None and parsed[0] == body else None
+
+    def _make_error_handler(
+        self, err_info: Any
+    ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+        """Answer what aiohttp's parser refuses as every other error is answered."""
+        return lambda _: reply.refuse(heads.unreadable(err_info.status, err_info.message))
 
     def _process_keepalive(self) -> None:
         """End the connection if it is idle, which it is not once a head is here."""
@@ -176,6 +227,12 @@ class Connection(RequestHandler):
             self._keepalive_handle = self._loop.call_at(
                 self._next_keepalive_close_time, self._process_keepalive
             )
+
+
+def parsed_of(request: web.BaseRequest, body: bytes) -> object:
+    """Return what the lane has parsed of a request's body before it left it to aiohttp, or None."""
+    connection = request.protocol
+    return connection.take_parsed(body) if isinstance(connection, Connection) else None
 
 
 class Server(web.Server):

@@ -1,4 +1,4 @@
-"""A good reply, head and body written in one piece, or a large one in several.
+"""A reply, head and body written in one piece, or a large one in several.
 
 aiohttp's own response builds a dictionary of headers and copies the body twice on its way out,
 which costs more than looking an embedding up does.
@@ -8,24 +8,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import lru_cache
+from http import HTTPStatus
 
-from aiohttp import web
+import orjson
+from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
-from aiohttp.http import SERVER_SOFTWARE, HttpVersion11
+from aiohttp.http import HttpVersion11
+
+from proxy_app.errors import EmbedError
+from proxy_app.http import cors
+from proxy_app.telemetry import metrics
 
 #: Bytes that are written at once. A reply of 1024 vectors has 13 million, and while they are copied
 #: nobody else is served.
 CHUNK = 512 * 1024
-_SERVER = f"Server: {SERVER_SOFTWARE}\r\n"
+#: What the ``Server`` header names: no versions, which would help only an attacker.
+SERVER = "embedrack"
+#: A header line for what is true for this moment alone.
+NOT_STORED = "Cache-Control: no-store\r\n"
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 class Reply(web.StreamResponse):
-    """Status 200 and JSON in pieces; ``head`` is further header lines, each with its CRLF."""
+    """JSON in pieces; ``lines`` is further header lines, each with its CRLF."""
 
-    def __init__(self, head: str, pieces: list[bytes]) -> None:
-        super().__init__()
-        self._head = head
+    def __init__(self, pieces: list[bytes], lines: str = "", status: int = 200) -> None:
+        super().__init__(status=status)
+        self._lines = lines
         self._pieces = pieces
         self._writer: AbstractStreamWriter | None = None
         #: Bytes of the body.
@@ -42,11 +53,12 @@ class Reply(web.StreamResponse):
         else:
             connection = "" if request.version == HttpVersion11 else "Connection: keep-alive\r\n"
         self._writer = request.writer
-        self._pieces.insert(0, head_of(self.size, self._head + connection))
+        head = head_of(self.status, self.size, self._lines + connection)
+        pieces = [head] if request.method == hdrs.METH_HEAD else [head, *self._pieces]
         if self.size <= CHUNK:
-            _write(request, self._pieces)
+            _write(request, pieces)
         else:
-            for chunk in chunks(self._pieces):
+            for chunk in chunks(pieces):
                 _write(request, chunk)
                 await self._writer.drain()
                 await asyncio.sleep(0)
@@ -59,12 +71,54 @@ class Reply(web.StreamResponse):
             await self._writer.drain()
 
 
-def head_of(size: int, lines: str) -> bytes:
+def head_of(status: int, size: int, lines: str) -> bytes:
     """Write the head of a reply with ``size`` bytes of body and some header lines of its own."""
     return (
-        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n"
-        f"{lines}Date: {rfc822_formatted_time()}\r\n{_SERVER}\r\n"
+        f"{_first_lines(status)}{lines}"
+        f"Date: {rfc822_formatted_time()}\r\nContent-Length: {size}\r\n\r\n"
     ).encode()
+
+
+@lru_cache
+def _first_lines(status: int) -> str:
+    """Write what all heads of a status begin with."""
+    return (
+        f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n"
+        f"Server: {SERVER}\r\nContent-Type: application/json\r\n{cors.LINES}"
+    )
+
+
+def whole(pieces: list[bytes], lines: str = "", status: int = 200) -> list[bytes]:
+    """Return what ``Reply`` of the same would write on an HTTP/1.1 connection that stays open."""
+    return [head_of(status, sum(map(len, pieces)), lines), *pieces]
+
+
+def failure(error: EmbedError, body: bytes) -> Reply:
+    """Return an error's reply; ``body`` is the error in a dialect's shape."""
+    return Reply([body], retry_line(error), error.status)
+
+
+def retry_line(error: EmbedError) -> str:
+    """Write an error's header line that says when to come back, "" where there is none."""
+    return "" if error.retry_after is None else f"Retry-After: {error.retry_after}\r\n"
+
+
+async def refuse(error: EmbedError) -> Reply:
+    """Answer, and count, a request of which nothing more is read; the connection ends."""
+    metrics.count_request("other", error.status, 0.0)
+    response = failure(error, error_body(error))
+    response.force_close()
+    return response
+
+
+def name_server(response: web.StreamResponse) -> None:
+    """Have a response of aiohttp's name the server as ours do."""
+    response.headers.setdefault(hdrs.SERVER, SERVER)
+
+
+def error_body(error: EmbedError) -> bytes:
+    """Write an error in TEI's shape, which is that of every error outside OpenAI's routes."""
+    return orjson.dumps({"error": error.message, "error_type": error.kind.value})
 
 
 def send(transport: asyncio.WriteTransport, pieces: list[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""The way of the routes that are asked most: through the same middlewares, past aiohttp's router.
+"""Where aiohttp's requests enter: wrong heads are refused, and common routes skip the router.
 
 Looking the route up and wrapping its handler anew takes about a fifth of a cached request.
 """
@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import cast
 
 from aiohttp import web
+
+from proxy_app.http import heads, reply
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
@@ -29,10 +31,13 @@ class Shortcut:
                 self._handlers[route.path] = handler
 
     def before(self, otherwise: ServerHandler) -> ServerHandler:
-        """Return a handler that takes these routes itself and leaves everything else."""
+        """Return a handler that takes these routes itself and leaves every other good request."""
         handlers = self._handlers
 
         def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+            error = heads.fault(request)
+            if error is not None:
+                return reply.refuse(error)
             handler = handlers.get(request.raw_path) if request.method == "POST" else None
             # Who waits for "100 Continue" gets it from the router.
             if handler is None or "Expect" in request.headers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import orjson
 from aiohttp import web
@@ -14,7 +13,9 @@ from proxy_app.embedding.service import Service
 from proxy_app.entries.collection import is_ours
 from proxy_app.errors import EmbedError, Kind
 from proxy_app.http.access import Access, refusal
+from proxy_app.http.reply import Reply
 from proxy_app.routes import tei
+from proxy_app.routes.account import Account, Accounts
 from proxy_app.settings import MIB, Settings
 from proxy_app.telemetry import metrics
 from proxy_app.telemetry.logs import log
@@ -38,6 +39,7 @@ class Admin:
         store: Store | None,
         log: PurgeLog,
         board: Board,
+        accounts: Accounts,
     ) -> None:
         self._settings = settings
         self._access = access
@@ -46,30 +48,27 @@ class Admin:
         self._store = store
         self._purger = Purger(log, store)
         self._board = board
+        self._accounts = accounts
         self._purging: set[asyncio.Task[dict[str, object]]] = set()
 
     def routes(self) -> list[web.RouteDef]:
         """List the routes; what else begins like them is not TEI's to see."""
+        answer = self._accounts.answering("other", self._answer)
         return [
-            web.get("/admin/stats", self.answer),
-            web.post("/admin/purge", self.answer),
-            web.route("*", "/admin{path:(/.*)?}", self.answer),
+            web.get("/admin/stats", answer),
+            web.post("/admin/purge", answer),
+            web.route("*", "/admin{path:(/.*)?}", answer),
         ]
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request, _: Account) -> web.StreamResponse:
         """Answer to the admin alone, with JSON, errors in TEI's shape."""
-        started = time.perf_counter()
         if self._settings.admin_key and not self._access.is_admin(request):
-            return refusal(started)
+            return refusal()
         try:
-            response = _json(orjson.dumps(await self._route(request)))
+            return Reply([orjson.dumps(await self._route(request))])
         except StoreError as error:
             told = f"the workers have purged, the store has not: {error}"
-            response = _failed(EmbedError(Kind.UNHEALTHY, told))
-        except EmbedError as error:
-            response = _failed(error)
-        metrics.count_request("other", response.status, time.perf_counter() - started)
-        return response
+            raise EmbedError(Kind.UNHEALTHY, told) from None
 
     async def _route(self, request: web.Request) -> dict[str, object]:
         if not self._settings.admin_key:
@@ -152,9 +151,9 @@ class Admin:
                     raise EmbedError(Kind.VALIDATION, told, status=404)
                 return Purge(collection=asked["namespace"]), ""
             case ["inputs"]:
-                items, options, _ = tei.parse(body)
+                asked = tei.parse(body)
                 identity = self._model.require()
-                keys = self._service.keys(items, options, identity)
+                keys = self._service.keys(asked.items, asked.options, identity)
                 return purge_keys(keys), identity.collection(prefix)
         raise EmbedError(
             Kind.VALIDATION,
@@ -165,14 +164,3 @@ class Admin:
 def share(part: float, whole: float) -> float | None:
     """Return a share, or None of nothing."""
     return round(part / whole, 4) if whole else None
-
-
-def _json(body: bytes, status: int = 200) -> web.Response:
-    return web.Response(body=body, status=status, content_type="application/json")
-
-
-def _failed(error: EmbedError) -> web.Response:
-    response = _json(tei.error_body(error), error.status)
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = error.retry_after
-    return response

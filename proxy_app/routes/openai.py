@@ -19,9 +19,9 @@ from proxy_app.cache.memory import Memory
 from proxy_app.embedding.service import Answer, Options
 from proxy_app.entries import float32
 from proxy_app.entries.entry import Entry
-from proxy_app.entries.keys import Item
 from proxy_app.errors import EmbedError
 from proxy_app.routes import tei
+from proxy_app.routes.dialect import Asked, Dialect
 
 #: Vectors that are encoded before other requests get their turn (about 50 µs each).
 _TURN = 32
@@ -36,12 +36,12 @@ class _Request(msgspec.Struct):
 _request = msgspec.json.Decoder(_Request)
 
 
-def parse(body: bytes) -> tuple[list[Item], Options, tei.Write]:
+def parse(body: bytes) -> Asked:
     """Read a request, and choose how its answer is written; raises EmbedError."""
     request = tei.decode(_request, body)
     options = Options(dimensions=request.dimensions, count_tokens=True)
     write = write_base64 if request.encoding_format == "base64" else write_floats
-    return tei.items_of(request.input), options, write
+    return Asked(tei.items_of(request.input), options, write)
 
 
 async def write_floats(answer: Answer, _: Memory) -> list[bytes]:
@@ -92,12 +92,30 @@ def served_name(info: dict[str, Any]) -> str:
     return str(info.get("served_model_name") or info["model_id"])
 
 
+def model(info: dict[str, Any]) -> dict[str, object]:
+    """Describe the served model. When it was made is not known: 0."""
+    return {"id": served_name(info), "object": "model", "created": 0, "owned_by": "embedrack"}
+
+
 def models(info: dict[str, Any]) -> bytes:
-    """Write the list of models: the one served. When it was made is not known: 0."""
-    model = {"id": served_name(info), "object": "model", "created": 0, "owned_by": "embedrack"}
-    return orjson.dumps({"object": "list", "data": [model]})
+    """Write the list of models: the one served."""
+    return orjson.dumps({"object": "list", "data": [model(info)]})
+
+
+def no_model(info: dict[str, Any]) -> bytes:
+    """Write OpenAI's own error for a model that is not served, which its clients read."""
+    error = {
+        "message": f"there is no such model; the one served is {served_name(info)}",
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "model_not_found",
+    }
+    return orjson.dumps({"error": error})
 
 
 def error_body(error: EmbedError) -> bytes:
     """Write an error in the shape of TEI's OpenAI routes."""
     return orjson.dumps({"message": error.message, "code": error.status, "type": error.kind.value})
+
+
+DIALECT = Dialect("openai", parse, error_body)

@@ -6,8 +6,8 @@ body have the JSON shape of all others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import orjson
@@ -16,14 +16,14 @@ from proxy_app.cache.memory import Memory
 from proxy_app.embedding.service import Answer, Options
 from proxy_app.entries.keys import Item
 from proxy_app.errors import EmbedError, Kind
+from proxy_app.http.reply import error_body
+from proxy_app.routes.dialect import Asked, Dialect
 
 T = TypeVar("T")
 
 _Id = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 #: What a request may hold as its inputs, in both dialects.
 Inputs = str | list[str | _Id | list[_Id]]
-#: How a dialect writes an answer, in pieces; the memory keeps what is worth keeping of it.
-Write = Callable[[Answer, Memory], Coroutine[Any, Any, list[bytes]]]
 
 
 class _Embed(msgspec.Struct):
@@ -36,6 +36,8 @@ class _Embed(msgspec.Struct):
 
 
 _embed = msgspec.json.Decoder(_Embed)
+#: Reads JSON to its end and makes nothing of it.
+_json = msgspec.json.Decoder(msgspec.Raw)
 
 _SUMMED = ("x-compute-characters", "x-compute-tokens")
 _LONGEST = (
@@ -47,7 +49,7 @@ _LONGEST = (
 )
 
 
-def parse(body: bytes) -> tuple[list[Item], Options, Write]:
+def parse(body: bytes) -> Asked:
     """Read a request, and how its answer is written; raises EmbedError."""
     request = decode(_embed, body)
     options = Options(
@@ -57,7 +59,7 @@ def parse(body: bytes) -> tuple[list[Item], Options, Write]:
         dimensions=request.dimensions,
         prompt_name=request.prompt_name,
     )
-    return items_of(request.inputs), options, write
+    return Asked(items_of(request.inputs), options, write)
 
 
 async def write(answer: Answer, _: Memory) -> list[bytes]:
@@ -70,20 +72,26 @@ async def write(answer: Answer, _: Memory) -> list[bytes]:
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """Read a body; raises EmbedError with what is wrong and where."""
+    """Read a body; raises EmbedError with what is wrong and where.
+
+    As at TEI, what is no JSON at all is a 400, also where something before it has a wrong type.
+    """
     try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise EmbedError(
-            Kind.VALIDATION,
-            f"Failed to deserialize the JSON body into the target type: {error}",
-        ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise EmbedError(
-            Kind.VALIDATION,
-            f"Failed to parse the request body as JSON: {_syntax_error(body, error)}",
-            status=400,
-        ) from None
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError as error:
+            _json.decode(body)
+            raise EmbedError(
+                Kind.VALIDATION,
+                f"Failed to deserialize the JSON body into the target type: {error}",
+            ) from None
+    except RecursionError:
+        problem = "it is nested too deep"
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        problem = _syntax_error(body, error)
+    raise EmbedError(
+        Kind.VALIDATION, f"Failed to parse the request body as JSON: {problem}", status=400
+    )
 
 
 def items_of(inputs: str | list[str | int | list[int]]) -> list[Item]:
@@ -109,11 +117,6 @@ def items_of(inputs: str | list[str | int | list[int]]) -> list[Item]:
     return items
 
 
-def error_body(error: EmbedError) -> bytes:
-    """Write an error in TEI's shape."""
-    return orjson.dumps({"error": error.message, "error_type": error.kind.value})
-
-
 def compute_headers(replies: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """Merge TEI's x-compute headers of several batches: counts add up, times (ms) overlap."""
     merged: dict[str, str] = {}
@@ -136,3 +139,6 @@ def _syntax_error(body: bytes, error: Exception) -> str:
     except orjson.JSONDecodeError as precise:
         return str(precise)
     return str(error)
+
+
+DIALECT = Dialect("embed", parse, error_body)

@@ -34,6 +34,9 @@ _requests = TALLIES.counter("embedrack_requests", "Requests answered", "route", 
 _inputs = TALLIES.counter(
     "embedrack_inputs", "Inputs embedded, by where the vector came from", "result"
 )
+LANE_REQUESTS = TALLIES.counter(
+    "embedrack_lane_requests", "Requests answered by the fast lane, without aiohttp"
+).labels()
 _request_seconds = TALLIES.histogram(
     "embedrack_request_seconds",
     "Time to answer a request; level: the slowest place that an embedding came from",
@@ -48,6 +51,7 @@ _store_errors = TALLIES.counter("embedrack_store_errors", "Calls to Qdrant that 
 _upstream_errors = TALLIES.counter("embedrack_upstream_errors", "Batches that failed", "reason")
 
 INPUTS = {result: _inputs.labels(result) for result in ("hit_l1", "hit_l2", "miss")}
+_L1, _L2, _MISS = INPUTS.values()
 STAGE_SECONDS = {stage: _stage_seconds.labels(stage) for stage in ("l2", "upstream")}
 STORE_ERRORS = {op: _store_errors.labels(op) for op in ("read", "write", "skipped", "wrong")}
 UPSTREAM_ERRORS = {kind.value: _upstream_errors.labels(kind.value) for kind in Kind}
@@ -84,6 +88,13 @@ def count_request(route: str, code: int, seconds: float, level: str = "none") ->
     if observed is None:
         observed = _seconds[route, level] = _request_seconds.labels(route, level)
     observed.observe(seconds)
+
+
+def count_inputs(l1: int, l2: int, misses: int) -> None:
+    """Count the inputs of one answered request, by where their vectors came from."""
+    _L1.value += l1
+    _L2.value += l2
+    _MISS.value += misses
 
 
 def count_key(name: str) -> Counter:

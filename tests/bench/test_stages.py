@@ -18,7 +18,7 @@ def test_the_innermost_function_of_a_stage_counts() -> None:
         ("/y/hashlib.py", "new"),
         ("/x/proxy_app/entries/keys.py", "key"),
         ("/x/proxy_app/embedding/service.py", "_keys"),
-        ("/x/proxy_app/embedding/service.py", "remembered"),
+        ("/x/proxy_app/embedding/service.py", "at_once"),
         *ROOTS,
     ]
     assert stage_of(look) == "keys"

@@ -10,9 +10,11 @@ import pytest
 
 from library import embedrack_ask
 from proxy_app.settings import Settings, SettingsError
+from tests.faults.conftest import gauges
 from tests.proxy.conftest import Proxy, StartProxy
 
 ALICE, BOB, ADMIN = "alice's key", "bob's key", "the administrator's"
+NAMES = ("alice", "bob", "admin")
 
 
 def hashed(**keys: str) -> str:
@@ -49,6 +51,29 @@ async def test_only_those_with_a_key_are_answered(start: StartProxy) -> None:
     assert 'embedrack_key_requests_total{name="admin"} 1.0' in text
     assert 'embedrack_requests_total{code="401",route="other"}' in text
     assert ALICE not in proxy.log.decode()
+
+
+async def test_a_key_does_not_keep_from_the_fast_lane(start: StartProxy) -> None:
+    proxy = await start(api_keys=hashed(alice=ALICE, bob=BOB), admin_key=ADMIN)
+    assert await status(proxy, f"Bearer {ALICE}") == 200  # a miss
+    for _ in range(2):
+        for key in (ALICE, BOB, ADMIN):
+            assert await status(proxy, f"Bearer {key}") == 200
+        for wrong in ("", f"Bearer {ALICE}x", f"Basic {ALICE}"):
+            assert await status(proxy, wrong) == 401
+    seen = await gauges(proxy)
+    counts = {name: seen[f'embedrack_key_requests_total{{name="{name}"}}'] for name in NAMES}
+    assert counts == {"alice": 3, "bob": 2, "admin": 2}
+    assert seen["embedrack_lane_requests_total"] == 6
+    assert seen['embedrack_requests_total{code="401",route="other"}'] == 6
+
+
+async def test_where_no_key_is_needed_one_that_comes_costs_nothing(start: StartProxy) -> None:
+    """OpenAI's clients always send one."""
+    proxy = await start()
+    for key in ("a", "b", "b"):
+        assert await status(proxy, f"Bearer {key}") == 200
+    assert (await gauges(proxy))["embedrack_lane_requests_total"] == 2
 
 
 async def test_tei_never_sees_a_key_of_ours(start: StartProxy) -> None:

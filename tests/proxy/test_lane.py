@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from proxy_app.http import lane
-from proxy_app.http.lane import HEADS, Lane, Server
-from tests.proxy.conftest import StartProxy
+from proxy_app.http.heads import is_host
+from proxy_app.http.lane import HEADS, Lane, Looked, Server, parsed_of
+from proxy_app.routes import tei
+from tests.faults.conftest import gauges
+from tests.proxy.conftest import Proxy, StartProxy
+from tests.proxy.test_both_ways import both_ways, status_of
+from tests.proxy.test_both_ways import post as raw_post
 from tests.stand_ins.tei import StandInTei
 
 
@@ -61,11 +71,16 @@ def post(text: str, *headers: str, path: str = "/embed") -> bytes:
     return "\r\n".join([*head, "", ""]).encode() + body
 
 
+async def by_lane(proxy: Proxy) -> float:
+    """Return how many requests the fast lane has answered."""
+    return (await gauges(proxy))["embedrack_lane_requests_total"]
+
+
 async def test_both_ways_say_the_same(start: StartProxy) -> None:
     proxy = await start()
     async with connected(proxy.url) as line:
-        for path in ("/embed", "/v1/embeddings"):
-            await line.send(post("a", path=path))
+        for turn, path in enumerate(("/embed", "/v1/embeddings"), 1):
+            await line.send(post("a", "Cache-Control: max-age=0", path=path))
             await line.reply()
             replies = []
             for headers in ((), ("Connection: keep-alive",)):  # the second is not plain
@@ -75,6 +90,7 @@ async def test_both_ways_say_the_same(start: StartProxy) -> None:
             assert (fast.status, fast.body) == (slow.status, slow.body)
             assert fast.headers["x-cache"] == slow.headers["x-cache"] == "hit; hits=1; misses=0"
             assert fast.headers.keys() == slow.headers.keys()
+            assert await by_lane(proxy) == turn
 
 
 async def test_a_hit_does_not_overtake_a_miss(start: StartProxy, tei: StandInTei) -> None:
@@ -88,6 +104,7 @@ async def test_a_hit_does_not_overtake_a_miss(start: StartProxy, tei: StandInTei
         replies = [await line.reply() for _ in range(3)]
     assert [reply.headers["x-cache"][:4] for reply in replies] == ["miss", "hit;", "hit;"]
     assert replies[0].body != replies[1].body == replies[2].body
+    assert await by_lane(proxy) == 0
 
 
 async def test_requests_that_do_not_come_one_by_one(start: StartProxy) -> None:
@@ -102,6 +119,7 @@ async def test_requests_that_do_not_come_one_by_one(start: StartProxy) -> None:
             assert (await line.reply()).headers["x-cache"].startswith("hit")
         await line.send(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await line.reply()).body == b'{"status":"ok"}'
+    assert await by_lane(proxy) == 0
 
 
 async def test_a_body_that_follows_its_head(start: StartProxy) -> None:
@@ -142,17 +160,11 @@ async def test_what_is_not_plain_goes_the_other_way(start: StartProxy) -> None:
         assert (await line.reply()).headers["x-cache"].startswith("miss")
         await line.send(post("", "X-Empty: yes"))
         assert (await line.reply()).status == 400
+        assert await by_lane(proxy) == 1  # the latter
         await line.send(post("a", "Connection: close"))
         assert (await line.reply()).headers["connection"] == "close"
         assert await line.ended()
-
-
-async def test_keys_are_asked_for(start: StartProxy) -> None:
-    proxy = await start(api_keys="alice:" + "0" * 64)
-    async with connected(proxy.url) as line:
-        for _ in range(2):
-            await line.send(post("a"))
-            assert (await line.reply()).status == 401
+    assert await by_lane(proxy) == 1
 
 
 async def test_an_idle_connection_ends(start: StartProxy) -> None:
@@ -161,20 +173,40 @@ async def test_an_idle_connection_ends(start: StartProxy) -> None:
     async with connected(proxy.url) as line:
         await line.send(post("a"))
         assert (await line.reply()).status == 200
+        assert await by_lane(proxy) == 1
         assert await line.ended()
 
 
+async def test_what_the_lane_could_not_encode_in_a_turn_is_counted_once(start: StartProxy) -> None:
+    """The first answer in base64 takes two turns, which the lane does not have."""
+    proxy = await start()
+    texts = [str(number) for number in range(40)]
+    await proxy.post(json.dumps({"input": texts}).encode(), "/v1/embeddings")
+    body = json.dumps({"input": texts, "encoding_format": "base64"}).encode()
+    for _ in range(3):
+        assert (await proxy.post(body, "/v1/embeddings"))[0] == 200
+    seen = await gauges(proxy)
+    assert seen['embedrack_inputs_total{result="hit_l1"}'] == 120
+    assert seen['embedrack_inputs_total{result="miss"}'] == 40
+    assert seen['embedrack_requests_total{code="200",route="openai"}'] == 4
+    assert seen["embedrack_lane_requests_total"] == 2
+
+
 @asynccontextmanager
-async def two_ways() -> AsyncIterator[Line]:
+async def two_ways(reply: bytes = b"fast", keepalive_timeout: float = 75.0) -> AsyncIterator[Line]:
     """A connection to a server whose lane answers ``{}`` and whose other way anything."""
 
     async def slow(request: web.BaseRequest) -> web.Response:
-        return web.Response(text="slow" if await request.read() else "slow, no body")
+        body = await request.read()
+        parsed = parsed_of(request, body)
+        return web.Response(text="slow" if parsed is None else f"slow, parsed {parsed}")
 
-    def fast(body: bytes) -> list[bytes] | None:
-        return [b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", b"fast"] if body == b"{}" else None
+    def fast(body: bytes) -> Looked:
+        if body != b"{}":
+            return None, body.decode()
+        return [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(reply), reply], None
 
-    server = Server(web.Server(slow), Lane({"/": fast}))
+    server = Server(web.Server(slow, keepalive_timeout=keepalive_timeout), Lane({"/": fast}))
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
     try:
@@ -201,8 +233,8 @@ async def test_which_way_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
         assert await way(PLAIN[:-2], b"{}") == b"fast"
         assert await way(PLAIN[:-2], b"{", b"}") == b"slow"
         assert await way(PLAIN) == b"fast"
-        assert await way(PLAIN[:-2], b"[]") == b"slow"
-        assert await way(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n") == b"slow, no body"
+        assert await way(PLAIN[:-2], b"[]") == b"slow, parsed []"
+        assert await way(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n") == b"slow"
         assert await way(PLAIN) == b"fast"
         long = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 400000\r\n\r\n" + b"[" * 400_000
         assert await way(long) == b"slow"
@@ -211,6 +243,54 @@ async def test_which_way_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
         assert await way(PLAIN + PLAIN) == b"slow"
         assert (await line.reply()).body == b"slow"
         assert await way(PLAIN) == b"slow"
+
+
+async def test_an_answer_begins_the_keep_alive_time_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    real, ahead = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: real() + ahead)
+    async with two_ways(keepalive_timeout=1000) as line:
+        for _ in range(3):
+            await line.send(PLAIN)
+            assert (await line.reply()).body == b"fast"
+            ahead += 700
+            await asyncio.sleep(0.05)  # the timers of that time
+        await line.send(PLAIN)
+        assert (await line.reply()).body == b"fast"
+        ahead += 1001
+        assert await line.ended()
+
+
+async def test_a_client_that_takes_no_reply_gets_no_second_one_on_top() -> None:
+    """What the lane wrote may lie in our memory: the next request waits for it, at aiohttp's."""
+    big = b"fast" * 8_000_000
+    async with two_ways(big) as line:
+        for _ in range(4):
+            await line.send(PLAIN)
+        bodies = [(await line.reply()).body for _ in range(4)]
+    assert [body[:4] for body in bodies] == [b"fast", b"slow", b"slow", b"slow"]
+    assert len(bodies[0]) == len(big)
+
+
+async def test_a_body_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A miss is looked at by the lane, and what it parsed goes with the request."""
+
+    class Counting:
+        def __init__(self, decoder: Any) -> None:
+            self.decoder, self.bodies = decoder, 0
+
+        def decode(self, body: bytes) -> Any:
+            self.bodies += 1
+            return self.decoder.decode(body)
+
+    counting = Counting(tei._embed)
+    monkeypatch.setattr(tei, "_embed", counting)
+    async with both_ways(tmp_path) as ways:
+        for lane_is_open, text in ((False, "a"), (True, "b"), (True, "b")):
+            body = json.dumps({"inputs": [text, "c"]}).encode()
+            [reply] = await ways.say([raw_post("/embed", body)], lane=lane_is_open)
+            assert status_of(reply) == 200
+    assert counting.bodies == 3
 
 
 @pytest.mark.parametrize(
@@ -223,28 +303,74 @@ async def test_which_way_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
         b"POST / HTTP/1.1\r\nX: a\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n{}",
         b"POST / HTTP/1.1\r\n\r\n{}",
         b"POST / HTTP/1.1\r\nX: Content-Length: 2\r\n\r\n{}",
+        b"POST / HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\nno colon\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\nX: \xe9\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\n" + b"X: y\r\n" * 64 + b"Content-Length: 2\r\n\r\n{}",
         b"POST / HTTP/1.1\r\nContent-Length: 2\r\n",
         b"",
     ],
 )
 def test_heads_that_tell_no_end(request_: bytes) -> None:
-    assert Lane({"/": lambda body: [body]}).head(request_) is None
+    assert Lane({"/": echo}).head(request_) is None
 
 
-@pytest.mark.parametrize("header", ["authorization: Bearer a", "Expect: 100-continue", "X: y"])
-def test_special_heads(header: str) -> None:
-    head = Lane({"/": lambda body: [body]}).head(
-        f"POST / HTTP/1.1\r\nContent-Length: 2\r\n{header}\r\n\r\n{{}}".encode()
+@pytest.mark.parametrize(
+    ("header", "is_plain"),
+    [
+        ("X: y", True),
+        ("authorization: Bearer a", True),
+        ("Expect: 100-continue", False),
+        ("connection: close", False),
+        ("host: b", False),
+        ("X: y\r\nX: z", False),
+    ],
+)
+def test_special_heads(header: str, is_plain: bool) -> None:
+    head = Lane({"/": echo}).head(
+        f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n{header}\r\n\r\n{{}}".encode()
     )
     assert head is not None
     assert head.length == 2
-    assert (head.answer is not None) == (header == "X: y")
+    assert (head.answer is not None) == is_plain
+
+
+def echo(body: bytes) -> Looked:
+    return [body], None
+
+
+@pytest.mark.parametrize("host", ["", "a", "a:80", "a.b_c-d", "127.0.0.1:", "[::1]:8080", "[v1.a]"])
+def test_hosts(host: str) -> None:
+    assert is_host(host)
+
+
+@pytest.mark.parametrize("host", ["a b", "a/b", "a:b", "a@b", "[::1", "::1", "a?b", "a#", "\xe9"])
+def test_no_hosts(host: str) -> None:
+    assert not is_host(host)
 
 
 def test_heads_are_remembered_up_to_a_number() -> None:
-    known = Lane({"/": lambda body: [body]})
+    known = Lane({"/": echo})
     for number in range(3 * HEADS):
         head = known.head(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % number)
         assert head is not None
         assert head.length == number
     assert len(known._heads) <= HEADS
+
+
+def test_the_lane_lists_what_it_uses_of_aiohttps_inside() -> None:
+    """And aiohttp cannot become another minor version, in which it may be different."""
+    used = {
+        node.attr
+        for node in ast.walk(ast.parse(Path(lane.__file__).read_text()))
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and node.attr[1] != "_"
+    }
+    own = {"_access", "_heads", "_lane", "_read", "_routes"}
+    mine = {name for name in vars(lane.Connection) if re.match("_[a-z]", name)}
+    theirs = used - own - mine
+    theirs |= {name for name in mine if hasattr(RequestHandler, name)}
+    listed = set(re.findall(r"``(?:\w+\.)?(_[a-z]\w*)``", (lane.__doc__ or "").split("inside")[1]))
+    assert listed - {"_make_server"} == theirs
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    major, minor = aiohttp.__version__.split(".")[:2]
+    assert f'"aiohttp>={major}.{minor},<{major}.{int(minor) + 1}",' in project

@@ -8,6 +8,7 @@ import struct
 from typing import Any
 
 import pytest
+from openai import AsyncOpenAI, NotFoundError
 
 from tests.proxy.conftest import Proxy, StartProxy
 from tests.stand_ins.qdrant import StandInQdrant
@@ -166,6 +167,46 @@ async def test_the_models_list_has_the_served_one(start: StartProxy, tei: StandI
     _, text = await proxy.get("/v1/models")
     model = {"id": "a name", "object": "model", "created": 0, "owned_by": "embedrack"}
     assert json.loads(text) == {"object": "list", "data": [model]}
+
+
+@pytest.mark.parametrize("name", ["a name", "stand/in"])
+async def test_openais_client_retrieves_the_served_model(
+    start: StartProxy, tei: StandInTei, name: str
+) -> None:
+    tei.info["served_model_name"] = name
+    proxy = await start()
+    async with AsyncOpenAI(base_url=proxy.url + "/v1", api_key="any") as client:
+        assert (await client.models.retrieve(name)).id == name
+        for other in ("another", name + "/", "org/" + name):
+            with pytest.raises(NotFoundError) as refused:
+                await client.models.retrieve(other)
+            assert refused.value.code == "model_not_found"
+            assert refused.value.param == "model"
+            assert refused.value.type == "invalid_request_error"
+            assert name in refused.value.message
+    model = {"id": name, "object": "model", "created": 0, "owned_by": "embedrack"}
+    assert json.loads((await proxy.get("/v1/models/" + name))[1]) == model
+
+
+async def test_what_changes_by_the_moment_is_stored_by_nobody(start: StartProxy) -> None:
+    proxy = await start()
+    for path in ("/livez", "/readyz", "/health", "/info", "/status.json"):
+        async with proxy.session.get(proxy.url + path) as reply:
+            assert (reply.status, reply.headers["Cache-Control"]) == (200, "no-store"), path
+    for path in ("/livez", "/info"):
+        async with proxy.session.head(proxy.url + path) as reply:
+            assert (reply.status, await reply.read()) == (200, b"")
+            assert int(reply.headers["Content-Length"]) > 0
+
+
+async def test_no_reply_names_versions(start: StartProxy) -> None:
+    proxy = await start(api_keys="alice:" + "0" * 64)
+    for method, path in (
+        *(("GET", "/livez"), ("GET", "/metrics"), ("GET", "/status"), ("GET", "/docs")),
+        *(("OPTIONS", "/embed"), ("POST", "/embed"), ("GET", "/info")),
+    ):
+        async with proxy.session.request(method, proxy.url + path) as reply:
+            assert reply.headers["Server"] == "embedrack", path
 
 
 async def test_a_browser_may_ask(start: StartProxy) -> None:
