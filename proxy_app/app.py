@@ -27,7 +27,6 @@ from proxy_app.routes.status import Status
 from proxy_app.settings import Settings
 from proxy_app.telemetry import metrics
 from proxy_app.upstream.client import Upstream
-from proxy_app.upstream.instances import Instances
 from proxy_app.upstream.model import Model
 from proxy_app.workers.board import Board
 from proxy_app.workers.purge_log import PurgeLog
@@ -59,7 +58,7 @@ class Parts:
         self.model = Model(settings, self.upstream)
         self.store = Store(settings) if settings.qdrant_url else None
         self.writes = Writes(self.store, settings.write_queue_bytes) if self.store else None
-        self.instances = Instances(settings.upstream_instances, settings.upstream_instances_file)
+        self.instances = self.upstream.instances
         self.permits = Permits(FIRST_PERMITS, settings.max_queue)
         self.service = Service(
             settings,

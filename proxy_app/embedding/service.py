@@ -30,7 +30,7 @@ from proxy_app.errors import EmbedError, Kind, ModelChangedError
 from proxy_app.settings import Settings
 from proxy_app.telemetry.metrics import INPUTS, STAGE_SECONDS, UPSTREAM_ERRORS
 from proxy_app.upstream.batches import Load, encode, split
-from proxy_app.upstream.client import Upstream
+from proxy_app.upstream.client import Result, Upstream
 from proxy_app.upstream.instances import Instances
 from proxy_app.upstream.model import Model
 
@@ -356,9 +356,7 @@ class Service:
             counts = [tokens_of(result) if len(batch) == 1 else 0] * len(batch)
         seconds = time.perf_counter() - started
         turn.leave()
-        wrong = any(isinstance(outcome, WrongVectorError) for outcome in result.outcomes)
-        ask = self._model.doubt if wrong else self._model.confirm
-        if not await ask(trip.identity):
+        if not await self._is_of(trip.identity, result):
             raise ModelChangedError
         trip.upstream_seconds = max(trip.upstream_seconds, seconds)
         STAGE_SECONDS["upstream"].observe(seconds)
@@ -378,6 +376,15 @@ class Service:
             self.flights.land(flight, entry)
         if errors:
             raise errors.pop().again()  # wakes those who wait for this crew
+
+    async def _is_of(self, identity: Identity, result: Result) -> bool:
+        """Tell whether it is this model that answered; raises EmbedError where nobody can tell."""
+        errors = [one for one in result.outcomes if isinstance(one, EmbedError)]
+        if any(isinstance(error, WrongVectorError) for error in errors):
+            return await self._model.doubt(identity)
+        if len(errors) == len(result.outcomes) and not any(e.concerns_inputs for e in errors):
+            return True  # no model answered, and the upstream need not be asked about it
+        return await self._model.confirm(identity)
 
     def _keep(self, trip: Trip, key: bytes, entry: Entry) -> None:
         self.memory.put(key, entry)

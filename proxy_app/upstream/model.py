@@ -146,9 +146,7 @@ class Model:
 
     async def _measure(self) -> int:
         """Embed a word to learn the dimension; it may wait as long as any other."""
-        reply = await self._upstream.probe(
-            "POST", "/embed", b'{"inputs":"dimension"}', patient=True
-        )
+        reply = await self._upstream.embed_known_good()
         if reply.status != 200:
             raise reply.error()
         [vector] = await vectors.cut(reply.body, 1, 0)

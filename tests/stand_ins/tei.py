@@ -13,6 +13,7 @@ import hashlib
 import os
 import time
 from collections import Counter, deque
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -31,6 +32,9 @@ ODD = [
     b"1.0",
     b"16777216.0",
 ]
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def vector_of(item: object, dimension: int, odd: int = 8) -> bytes:
@@ -53,7 +57,8 @@ class StandInTei:
     A text that is ``held`` is answered once its event is set, one that is ``slow`` after seconds.
     A ``deadly`` text is a death, ``agony`` seconds later: it breaks every connection that carries a
     request, as the end of the process does, and for ``dying`` seconds each that comes then,
-    but for the proxy's own question.
+    but for the proxy's own question. During an ``outage`` ("502" or "close") no route answers, and
+    ``lost`` has the inputs that came.
     """
 
     def __init__(self, dimension: int = 8, odd: int = 8, **info: object) -> None:
@@ -65,6 +70,8 @@ class StandInTei:
         self.agony = 0.0
         self.dying = 0.0
         self._died = float("-inf")
+        self.outage = ""
+        self.lost: list[list[object]] = []
         self.aborts = False
         self.carrying: set[asyncio.Transport] = set()
         self.slow: dict[str, float] = {}
@@ -100,7 +107,7 @@ class StandInTei:
         } | info
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=2_000_000)
+        app = web.Application(client_max_size=2_000_000, middlewares=[self._break_off])
         app.add_routes(
             [
                 web.get("/info", self._info),
@@ -116,6 +123,16 @@ class StandInTei:
             ]
         )
         return app
+
+    @web.middleware
+    async def _break_off(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not self.outage:
+            return await handler(request)
+        if request.path == "/embed":
+            inputs = orjson.loads(await request.read())["inputs"]
+            if inputs != "dimension":
+                self.lost.append(inputs)
+        return web.Response(status=502) if self.outage == "502" else _hang_up(request)
 
     async def _info(self, _: web.Request) -> web.Response:
         self.counts["info"] += 1
