@@ -70,7 +70,7 @@ class Parts:
             self.writes,
         )
         self.board = Board(folder, self._measure)
-        self.status = Status(settings, self.model, self.store, self.board)
+        self.status = Status(settings, self.model, self.instances, self.store, self.board)
         self.purges = PurgeLog(folder)
         self._follower = Follower(self.purges, self.service, self.store, self.writes)
         self._shown = ""

@@ -35,10 +35,18 @@ _NUMBER = 40
 _MARGIN = 65536
 
 #: A request that every instance answers.
-_KNOWN_GOOD = b'{"inputs":"dimension"}'
+_KNOWN_WORD = b"dimension"
+_KNOWN_GOOD = b'{"inputs":"%b"}' % _KNOWN_WORD
 #: Seconds for a reply to a question about the upstream, at most.
 _PROBE = 10.0
 
+
+class _Token(msgspec.Struct):
+    id: int
+    stop: int | None = None
+
+
+_tokens = msgspec.json.Decoder(list[list[_Token]])
 _decoded = msgspec.json.Decoder(list[str])
 _tokenized = msgspec.json.Decoder(list[list[msgspec.Raw]])
 #: What a decoder raises for a body that is not of its type.
@@ -64,7 +72,7 @@ class Upstream:
         self._payload_limit = settings.upstream_payload_limit
         self._probe_seconds = min(_PROBE, settings.upstream_timeout)
         self._connections = Connections(settings)
-        self.instances = Instances(settings.upstream_instances, settings.upstream_instances_file)
+        self.instances = Instances(settings)
         self._suspects = Suspects(
             folder, settings.upstream_timeout, self.instances, self._known_good
         )
@@ -131,6 +139,43 @@ class Upstream:
             return await self._connections.call(session, method, path, body, seconds=seconds)
         except BrokenError as error:
             raise EmbedError(Kind.UNHEALTHY, str(error)) from None
+
+    async def info(self, *, kept: bool) -> bytes:
+        """Return the body of ``/info``, by a fresh or a kept connection; raises EmbedError."""
+        reply = None
+        if kept:
+            try:
+                call = self._connections.call
+                asking = self._connections.asking
+                reply = await call(asking, "GET", "/info", seconds=self._probe_seconds)
+            except BrokenError:
+                pass  # a kept connection may end just when it is used again
+        reply = reply or await self.probe("GET", "/info")
+        if reply.status != 200:
+            raise reply.error()
+        return reply.body
+
+    async def default_prompt(self, seconds: float) -> list[int]:
+        """Return the tokens of a known word where a default prompt stands before it, else [].
+
+        ``/info`` does not show that prompt, but ``/tokenize`` adds it as embedding does. Raises
+        EmbedError where the upstream does not answer; one without ``/tokenize`` cannot tell.
+        """
+        try:
+            reply = await self._connections.call(
+                self._connections.probes, "POST", "/tokenize", _KNOWN_GOOD, seconds=seconds
+            )
+        except BrokenError as error:
+            raise EmbedError(Kind.UNHEALTHY, str(error)) from None
+        if reply.status == 429 or reply.status >= 500:
+            raise reply.error()
+        try:
+            [tokens] = _tokens.decode(reply.body) if reply.status == 200 else [[]]
+        except (*_UNREADABLE, ValueError):
+            return []
+        ends = [token.stop for token in tokens if token.stop is not None]
+        has_prompt = bool(ends) and max(ends) > len(_KNOWN_WORD)
+        return [token.id for token in tokens] if has_prompt else []
 
     async def embed_known_good(self) -> Reply:
         """Embed a word that every instance answers; it may wait as long as any other."""

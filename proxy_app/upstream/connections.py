@@ -97,8 +97,9 @@ class Connections:
         trace.on_connection_create_end.append(self._count)
         self.kept = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=60), trace)
         self.fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True), trace)
-        # As ``fresh``, for what carries no inputs.
+        # As ``fresh`` and ``kept``, for what carries no inputs.
         self.probes = _session(aiohttp.TCPConnector(limit=0, force_close=True), None)
+        self.asking = _session(aiohttp.TCPConnector(limit=1, keepalive_timeout=60), None)
 
     def url(self, path: str) -> str:
         """Return the full URL of a path with its query."""
@@ -106,7 +107,7 @@ class Connections:
 
     async def close(self) -> None:
         """Close all connections."""
-        for session in (self.kept, self.fresh, self.probes):
+        for session in (self.kept, self.fresh, self.probes, self.asking):
             await session.close()
 
     async def call(

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from proxy_app.errors import EmbedError, Kind
+from proxy_app.settings import Settings
 from proxy_app.upstream.connections import BrokenError
 from proxy_app.upstream.instances import Instances
 from proxy_app.upstream.suspects import OUTAGE, Suspects
@@ -29,7 +30,7 @@ class Workers:
     def __init__(self, folder: Path, instances: int = 1) -> None:
         self.failure: Exception | None = None
         self.asked = 0
-        count = Instances(instances, "")
+        count = Instances(Settings(upstream_instances=instances))
         self.one, self.other = (Suspects(folder, 1, count, self.known_good) for _ in range(2))
 
     async def known_good(self) -> None:

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import hashlib
 import os
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
@@ -51,6 +52,16 @@ def tokens_of(item: object) -> int:
     return len(item.split()) + 2 if isinstance(item, str) else len(item)  # type: ignore[arg-type]
 
 
+def tokens_in(text: str) -> list[dict[str, object]]:
+    """Return a text's tokens as /tokenize tells them: a word each, between two special ones."""
+    special = {"id": 1, "special": True, "start": None, "stop": None}
+    words = [
+        {"id": len(word[0]), "special": False, "start": word.start(), "stop": word.end()}
+        for word in re.finditer(r"\S+", text)
+    ]
+    return [special, *words, special]
+
+
 class StandInTei:
     """The server; ``faults`` are used up one per /embed.
 
@@ -79,6 +90,8 @@ class StandInTei:
         self.calls: list[list[object]] = []
         self.tokenized: list[list[str]] = []
         self.tokenize_fault = ""
+        self.decoded = b""
+        self.default_prompt = ""
         self.document: dict[str, Any] = {}
         self.counts: Counter[str] = Counter()
         self.cancelled = 0
@@ -160,11 +173,14 @@ class StandInTei:
     async def _tokenize(self, request: web.Request) -> web.Response:
         inputs = orjson.loads(await request.read())["inputs"]
         texts = [inputs] if isinstance(inputs, str) else inputs
-        self.tokenized.append(texts)
-        tokens = [[{"id": 7}] * tokens_of(text) for text in texts]
+        if texts != ["dimension"]:
+            self.tokenized.append(texts)
+        tokens = [tokens_in(self.default_prompt + text) for text in texts]
         match self.tokenize_fault:
             case "overloaded":
                 return _error("Model is overloaded", "Overloaded", 429)
+            case "missing":
+                return web.Response(status=404)
             case "short":
                 return _json(tokens[:-1])
             case "html":
@@ -181,6 +197,8 @@ class StandInTei:
     async def _decode(self, request: web.Request) -> web.Response:
         self.counts["decode"] += 1
         ids = orjson.loads(await request.read())["ids"]
+        if self.decoded:
+            return _raw(self.decoded)
         lists = ids if ids and isinstance(ids[0], list) else [ids]
         return _json(["" if all(i >= 30522 for i in one) else "text" for one in lists])
 
@@ -247,7 +265,9 @@ class StandInTei:
         left = truncate and body.get("truncation_direction") in ("Left", "left")
         normalize = body.get("normalize") is not False
         prompt = body.get("prompt_name")
-        marks = orjson.dumps([self.salt, item, normalize, truncate, left, dimension, prompt])
+        marks = orjson.dumps(
+            [self.salt + self.default_prompt, item, normalize, truncate, left, dimension, prompt]
+        )
         if marks not in self._cache:
             if len(self._cache) > 20_000:
                 self._cache.clear()
