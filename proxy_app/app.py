@@ -85,7 +85,7 @@ class Parts:
             jobs += [self.writes.run, partial(self._look_after_store, self.store)]
         tasks = [asyncio.create_task(for_ever(job)) for job in jobs]
         yield
-        await self.service.flights.close()
+        await self.service.close()
         if self.store is not None and self.writes is not None:
             await self.writes.drain(0 if self.store.problem else DRAIN)
         for task in (first, *tasks):

@@ -54,8 +54,8 @@ def tokens_of(item: object) -> int:
 
 def tokens_in(text: str) -> list[dict[str, object]]:
     """Return a text's tokens as /tokenize tells them: a word each, between two special ones."""
-    special = {"id": 1, "special": True, "start": None, "stop": None}
-    words = [
+    special: dict[str, object] = {"id": 1, "special": True, "start": None, "stop": None}
+    words: list[dict[str, object]] = [
         {"id": len(word[0]), "special": False, "start": word.start(), "stop": word.end()}
         for word in re.finditer(r"\S+", text)
     ]
@@ -90,6 +90,7 @@ class StandInTei:
         self.calls: list[list[object]] = []
         self.tokenized: list[list[str]] = []
         self.tokenize_fault = ""
+        self.tokenize_delay = 0.0
         self.decoded = b""
         self.default_prompt = ""
         self.document: dict[str, Any] = {}
@@ -176,6 +177,7 @@ class StandInTei:
         if texts != ["dimension"]:
             self.tokenized.append(texts)
         tokens = [tokens_in(self.default_prompt + text) for text in texts]
+        await asyncio.sleep(self.tokenize_delay)
         match self.tokenize_fault:
             case "overloaded":
                 return _error("Model is overloaded", "Overloaded", 429)
