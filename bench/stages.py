@@ -53,13 +53,14 @@ STAGES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (("cache/exchange.py", ""), ("cache/store.py", "_call"), ("cache/store.py", "_once")),
     ),
     ("store: ask, cut the reply", (("proxy_app/cache/store.py", ""),)),
-    ("upstream: HTTP client", (("upstream/client.py", "_call"), ("upstream/client.py", "read"))),
+    ("upstream: HTTP client", (("upstream/connections.py", ""),)),
     (
         "upstream: batches, trials, permits",
         (
             ("upstream/client.py", ""),
             ("upstream/batches.py", ""),
             ("upstream/trials.py", ""),
+            ("upstream/suspects.py", ""),
             ("embedding/permits.py", ""),
         ),
     ),

@@ -29,7 +29,6 @@ from proxy_app.routes.status import Status
 from proxy_app.settings import Settings
 from proxy_app.telemetry import metrics, turns
 from proxy_app.upstream.client import Upstream
-from proxy_app.upstream.instances import Instances
 from proxy_app.upstream.model import Model
 from proxy_app.workers.board import Board
 from proxy_app.workers.purge_log import PurgeLog
@@ -61,7 +60,7 @@ class Parts:
         self.model = Model(settings, self.upstream)
         self.store = Store(settings) if settings.qdrant_url else None
         self.writes = Writes(self.store, settings.write_queue_bytes) if self.store else None
-        self.instances = Instances(settings.upstream_instances, settings.upstream_instances_file)
+        self.instances = self.upstream.instances
         self.permits = Permits(FIRST_PERMITS, settings.max_queue)
         self.service = Service(
             settings,
@@ -73,7 +72,7 @@ class Parts:
             self.writes,
         )
         self.board = Board(folder, self._measure)
-        self.status = Status(settings, self.model, self.store, self.board)
+        self.status = Status(settings, self.model, self.instances, self.store, self.board)
         self.purges = PurgeLog(folder)
         self._follower = Follower(self.purges, self.service, self.store, self.writes)
         self._shown = ""
@@ -88,7 +87,7 @@ class Parts:
             jobs += [self.writes.run, partial(self._look_after_store, self.store)]
         tasks = [asyncio.create_task(for_ever(job)) for job in jobs]
         yield
-        await self.service.flights.close()
+        await self.service.close()
         if self.store is not None and self.writes is not None:
             await self.writes.drain(0 if self.store.problem else DRAIN)
         for task in (first, *tasks):

@@ -30,6 +30,15 @@ STATUS = {
 }
 
 
+#: Statuses below 500 that say nothing of what a request held: sent again, it may be taken.
+_RETRYABLE = frozenset((401, 403, 404, 408, 429))
+
+
+def is_refusal(status: int) -> bool:
+    """Tell whether a status refuses what the request held, so that sending it again is no use."""
+    return 400 <= status < 500 and status not in _RETRYABLE
+
+
 class EmbedError(Exception):
     """Why a request gets no embeddings.
 
@@ -64,7 +73,7 @@ class EmbedError(Exception):
     @property
     def concerns_inputs(self) -> bool:
         """Whether the inputs themselves were refused, so that other inputs may do better."""
-        return 400 <= self.status < 500 and self.status not in (401, 403, 404, 408, 429)
+        return is_refusal(self.status)
 
 
 class ModelChangedError(Exception):

@@ -14,6 +14,7 @@ import msgspec
 from proxy_app.cache.store import Store, StoreError
 from proxy_app.entries.entry import Entry
 from proxy_app.entries.keys import point_id
+from proxy_app.errors import is_refusal
 from proxy_app.telemetry.metrics import STORE_ERRORS, WRITES_DROPPED
 
 #: One upsert holds at most so many points and bytes (Qdrant's own limit is 32 MB).
@@ -120,7 +121,7 @@ class Writes:
                 return
             except StoreError as error:
                 STORE_ERRORS["write"].inc()
-                if not 400 <= error.status < 500 or error.status in (401, 403, 404, 408, 429):
+                if not is_refusal(error.status):
                     await asyncio.sleep(RETRY)
                     continue
             if len(batch) == 1:

@@ -30,7 +30,7 @@ from proxy_app.errors import EmbedError, Kind, ModelChangedError
 from proxy_app.settings import Settings
 from proxy_app.telemetry.metrics import STAGE_SECONDS, UPSTREAM_ERRORS
 from proxy_app.upstream.batches import Load, encode, split
-from proxy_app.upstream.client import Upstream
+from proxy_app.upstream.client import Result, Upstream
 from proxy_app.upstream.instances import Instances
 from proxy_app.upstream.model import Model
 
@@ -129,10 +129,15 @@ class Service:
         self._store = store
         self._writes = writes
         self._permits = permits
-        self._tokens = Tokens(settings, upstream, permits)
+        self._tokens = Tokens(settings, upstream, permits, model)
         self._keyers: dict[str, Keyer] = {}
         self.memory = Memory(settings.memory_bytes, settings.cache_ttl)
         self.flights = Flights()
+
+    async def close(self) -> None:
+        """End all flights, and what is counted on the side."""
+        await self.flights.close()
+        await self._tokens.close()
 
     async def embed(self, items: list[Item], options: Options, control: Control = USUAL) -> Answer:
         """Embed the items (at least one) in order; raises EmbedError."""
@@ -228,22 +233,12 @@ class Service:
     async def _count_tokens(self, items: list[Item], answer: Answer) -> None:
         """Find out the tokens of what was cached without them; some may stay 0, not known."""
         unknown = {
-            key: item
+            key: (item, entry)
             for key, item, entry in zip(answer.keys, items, answer.entries, strict=True)
             if not entry.tokens
         }
-        if not unknown:
-            return
-        counts = await self._tokens.count_all(unknown, answer.params, answer.identity)
-        if not any(counts.values()):
-            return
-        try:
-            if not await self._model.confirm(answer.identity):
-                raise ModelChangedError
-        except EmbedError:
-            return  # away meanwhile: who counted cannot be told
-        for key, entry in zip(answer.keys, answer.entries, strict=True):
-            entry.tokens = entry.tokens or counts.get(key, 0)
+        if unknown:
+            await self._tokens.complete(unknown, answer.params, answer.identity)
 
     async def _fly(self, trip: Trip, missing: dict[bytes, Item]) -> dict[bytes, Flight]:
         """Land a flight for every key, our own or somebody's; raises the first one's error."""
@@ -355,16 +350,13 @@ class Service:
         dimension = trip.params.dimensions or trip.identity.dimension
         embedding = self._upstream.embed(batch, trip.params, dimension)
         if trip.count_tokens and len(batch) > 1:
-            counting = self._tokens.count(batch, trip.params, trip.identity)
-            result, counts = await asyncio.gather(embedding, counting)
+            result, counts = await self._tokens.beside(embedding, batch, trip.params, trip.identity)
         else:
             result = await embedding
             counts = [tokens_of(result) if len(batch) == 1 else 0] * len(batch)
         seconds = time.perf_counter() - started
         turn.leave()
-        wrong = any(isinstance(outcome, WrongVectorError) for outcome in result.outcomes)
-        ask = self._model.doubt if wrong else self._model.confirm
-        if not await ask(trip.identity):
+        if not await self._is_of(trip.identity, result):
             raise ModelChangedError
         trip.upstream_seconds = max(trip.upstream_seconds, seconds)
         STAGE_SECONDS["upstream"].observe(seconds)
@@ -384,6 +376,15 @@ class Service:
             self.flights.land(flight, entry)
         if errors:
             raise errors.pop().again()  # wakes those who wait for this crew
+
+    async def _is_of(self, identity: Identity, result: Result) -> bool:
+        """Tell whether it is this model that answered; raises EmbedError where nobody can tell."""
+        errors = [one for one in result.outcomes if isinstance(one, EmbedError)]
+        if any(isinstance(error, WrongVectorError) for error in errors):
+            return await self._model.doubt(identity)
+        if len(errors) == len(result.outcomes) and not any(e.concerns_inputs for e in errors):
+            return True  # no model answered, and the upstream need not be asked about it
+        return await self._model.confirm(identity)
 
     def _keep(self, trip: Trip, key: bytes, entry: Entry) -> None:
         self.memory.put(key, entry)

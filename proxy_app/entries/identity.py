@@ -56,7 +56,12 @@ class Identity:
         return collection_name(prefix, str(self.info.get("model_id", "")), self.namespace)
 
 
-def namespace_of(info: dict[str, Any], dimension: int, word: str) -> str:
-    """Name the model: the operator's word, the dimension, and what ``/info`` tells of vectors."""
+def namespace_of(info: dict[str, Any], dimension: int, word: str, prompt: list[int]) -> str:
+    """Name the model: the operator's word, the dimension, and what ``/info`` tells of vectors.
+
+    ``prompt``: the tokens of a known word behind the default prompt, empty where there is none.
+    """
     marks = {name: info.get(name) for name in _MARKS} | {"dimension": dimension}
+    if prompt:
+        marks["default_prompt"] = prompt
     return orjson.dumps([word, marks], option=orjson.OPT_SORT_KEYS).decode()

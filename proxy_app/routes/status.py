@@ -26,6 +26,7 @@ from proxy_app.settings import MIB, Settings
 from proxy_app.telemetry import metrics
 from proxy_app.telemetry.samples import Sample, between, latencies, points, sample, within
 from proxy_app.telemetry.tallies import total
+from proxy_app.upstream.instances import Instances
 from proxy_app.upstream.model import Model
 from proxy_app.upstream.probes import Probes, Report
 from proxy_app.workers.board import Board
@@ -39,12 +40,19 @@ RECENT = 60.0
 class Status:
     """The routes; asks instances and store only when somebody looks."""
 
-    def __init__(self, settings: Settings, model: Model, store: Store | None, board: Board) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        model: Model,
+        instances: Instances,
+        store: Store | None,
+        board: Board,
+    ) -> None:
         self._settings = settings
         self._model = model
         self._store = store
         self._board = board
-        self._probes = Probes(settings)
+        self._probes = Probes(settings, instances)
         self._asking = asyncio.Lock()
         self._told = b""
         self._told_at = -FRESH

@@ -1,11 +1,15 @@
 """What the upstream serves: read from TEI's ``/info``, watched, and made into the namespace.
 
-An ``/embed`` reply names no model, so nothing in it tells that TEI came back with another one. A
-process cannot change behind an open connection, though: whenever a connection to the upstream was
-made since ``/info`` was last read, it is read again before a reply is filed (``confirm``).
+An ``/embed`` reply names no model, so nothing in it tells that TEI came back with another one, and
+behind a balancer the instance can change while the connection to it stays. So before replies are
+filed, ``/info`` is read again, after they came (``confirm``); one such read serves all who began to
+wait before it began. Only where the balancer leads to instances of one namespace alone
+(``Instances.is_pinned``) is that left out, unless a new connection was made.
 
 ``/info`` does not tell the dimension. A word is embedded to learn it, once a model, since under
 load that word waits in TEI's queue like any other; and again when a reply's vectors look wrong.
+Nor does it tell the default prompt: the same word's tokens do, which are asked for at each look and
+after each new connection.
 """
 
 from __future__ import annotations
@@ -28,6 +32,10 @@ log = logging.getLogger("embedrack")
 POLL = 2.0
 #: Seconds for which a dimension that was measured is beyond doubt.
 SETTLED = 1.0
+#: Seconds that the default prompt may take to be told: of a new model, and of a known one.
+_NEW_PROMPT, _PROMPT = 10.0, 1.0
+#: Seconds for which it is not asked for after it could not be told.
+_PROMPT_PAUSE = 30.0
 
 
 class Model:
@@ -38,9 +46,13 @@ class Model:
         self._upstream = upstream
         self._identity: Identity | None = None
         self._confirmed = -1
+        self._info = b""
+        self._prompt: list[int] = []
+        self._prompt_failed = -_PROMPT_PAUSE
         # When the dimension was measured: connections made until then, and the clock.
         self._measured = (-1, 0.0)
         self._lock = asyncio.Lock()
+        self._next: asyncio.Task[None] | None = None  # a read that has not begun
         self._looked = asyncio.Event()
         self.healthy = False
         self.problem = "the upstream has not been asked yet"
@@ -66,16 +78,25 @@ class Model:
         return self.require()
 
     async def confirm(self, identity: Identity) -> bool:
-        """Tell whether replies over all connections made so far came from ``identity``.
+        """Tell whether the replies that have come so far are of ``identity``.
 
         Raises EmbedError where the upstream cannot be asked.
         """
-        needed = self._upstream.connections
-        while self._confirmed < needed:
-            async with self._lock:
-                if self._confirmed < needed:
-                    await self._read()
+        if self._upstream.instances.is_pinned and self._is_confirmed:
+            return self._is(identity)
+        if self._next is None:
+            self._next = asyncio.create_task(self._read_in_turn())
+            self._next.add_done_callback(_see)
+        try:
+            await asyncio.shield(self._next)
+        except EmbedError as error:
+            raise error.again() from None
         return self._is(identity)
+
+    async def _read_in_turn(self) -> None:
+        async with self._lock:
+            self._next = None  # whoever asks from here on needs another read
+            await self._read(quick=self._is_confirmed)
 
     async def doubt(self, identity: Identity) -> bool:
         """Tell the same after a reply whose vectors looked wrong: is it still the dimension?"""
@@ -85,6 +106,11 @@ class Model:
             if connections < needed or time.monotonic() > clock + SETTLED:
                 await self._read(measure=True)
         return self._is(identity)
+
+    @property
+    def _is_confirmed(self) -> bool:
+        """Whether no connection was made since ``/info`` was last read by a fresh one."""
+        return self._confirmed == self._upstream.connections
 
     def _is(self, identity: Identity) -> bool:
         return self._identity is not None and self._identity.namespace == identity.namespace
@@ -113,13 +139,17 @@ class Model:
         self.healthy = not problem
         self._looked.set()
 
-    async def _read(self, *, measure: bool = False) -> None:
+    async def _read(self, *, quick: bool = False, measure: bool = False) -> None:
+        """Read ``/info`` and the default prompt; ``quick``: ``/info`` alone, by a kept connection.
+
+        A process cannot change behind an open connection, but the instance behind a balancer can.
+        """
         count = self._upstream.connections
-        reply = await self._upstream.probe("GET", "/info")
-        if reply.status != 200:
-            raise reply.error()
+        body = await self._upstream.info(kept=quick)
+        if quick and body == self._info:
+            return
         try:
-            info = orjson.loads(reply.body)
+            info = orjson.loads(body)
         except orjson.JSONDecodeError:
             info = None
         if not isinstance(info, dict) or "model_id" not in info:
@@ -127,14 +157,17 @@ class Model:
                 Kind.BACKEND,
                 "the upstream's /info is not TEI's; does EMBEDRACK_UPSTREAM_URL lead to a TEI?",
             )
+        await self._read_prompt(is_new=body != self._info)
         former, word = self._identity, self._settings.namespace
         dimension = former.dimension if former else 0
-        known = former is not None and namespace_of(info, dimension, word) == former.namespace
+        namespace = namespace_of(info, dimension, word, self._prompt)
+        known = former is not None and namespace == former.namespace
         if measure or not known:
             dimension = await self._measure()
             self._measured = (count, time.monotonic())
-        namespace = namespace_of(info, dimension, word)
+            namespace = namespace_of(info, dimension, word, self._prompt)
         self._identity = Identity(info, namespace, dimension)
+        self._info = body
         self._confirmed = count
         if former is None or former.namespace != namespace:
             log.info(
@@ -144,11 +177,24 @@ class Model:
                 self._identity.collection(self._settings.qdrant_collection),
             )
 
+    async def _read_prompt(self, *, is_new: bool) -> None:
+        """Read the default prompt; raises EmbedError where that fails for a model that is new.
+
+        Of a known one it stays as it was, and is not asked for again at once.
+        """
+        if not is_new and time.monotonic() < self._prompt_failed + _PROMPT_PAUSE:
+            return
+        try:
+            seconds = _NEW_PROMPT if is_new else _PROMPT
+            self._prompt = await self._upstream.default_prompt(seconds)
+        except EmbedError:
+            self._prompt_failed = time.monotonic()
+            if is_new:
+                raise
+
     async def _measure(self) -> int:
         """Embed a word to learn the dimension; it may wait as long as any other."""
-        reply = await self._upstream.probe(
-            "POST", "/embed", b'{"inputs":"dimension"}', patient=True
-        )
+        reply = await self._upstream.embed_known_good()
         if reply.status != 200:
             raise reply.error()
         [vector] = await vectors.cut(reply.body, 1, 0)
@@ -160,3 +206,9 @@ class Model:
                 f"have {dimension} numbers; correct one of them",
             )
         return dimension
+
+
+def _see(task: asyncio.Task[None]) -> None:
+    """Take note of a task's error: perhaps nobody waits for it any more, and that is no fault."""
+    if not task.cancelled():
+        task.exception()

@@ -11,13 +11,12 @@ import asyncio
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
-import msgspec
 
 from proxy_app.settings import Settings
+from proxy_app.upstream.instances import Instances
 
 #: Seconds for one instance to answer both questions, and how many are asked at once.
 PATIENCE = 1.0
@@ -26,18 +25,6 @@ AT_ONCE = 64
 LONGEST = 1_000_000
 
 _SAMPLE = re.compile(rb"^(te_\w+)(?:\{[^}\n]*\})? (\S+)$", re.MULTILINE)
-
-
-class _Instance(msgspec.Struct):
-    name: str
-    address: str
-    port: int
-    namespace: str = ""
-
-
-class _File(msgspec.Struct):
-    instances: list[_Instance]
-    namespace: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,8 +57,9 @@ class Report:
 class Probes:
     """Asks the instances."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, instances: Instances) -> None:
         self._settings = settings
+        self._instances = instances
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=AT_ONCE, force_close=True),
@@ -85,7 +73,9 @@ class Probes:
 
     async def ask(self) -> list[Report]:
         """Ask every instance side by side; none of them can make this fail."""
-        return await asyncio.gather(*(self._ask(target) for target in targets(self._settings)))
+        self._instances.read()
+        found = targets(self._settings, self._instances)
+        return await asyncio.gather(*map(self._ask, found))
 
     async def _ask(self, target: Target) -> Report:
         async with self._turns:
@@ -112,27 +102,16 @@ class Probes:
         return report(target, problem, read_metrics(bytes(page)))
 
 
-def targets(settings: Settings) -> list[Target]:
+def targets(settings: Settings, instances: Instances) -> list[Target]:
     """List whom to ask: the file's instances, else the upstream as the one that there is."""
-    url = settings.upstream_url
-    path = settings.upstream_instances_file
-    try:
-        told = msgspec.json.decode(Path(path).read_bytes(), type=_File) if path else None
-    except (OSError, msgspec.DecodeError):
-        told = None  # the file's reader in ``instances`` has logged it
-    if told is None:
-        count = settings.upstream_instances
+    listed = instances.listed
+    if listed is None:
+        url, count = settings.upstream_url, settings.upstream_instances
         note = f"{count} instances behind one address" if count > 1 else ""
         return [Target(urlsplit(url).netloc, url, counted=count == 1, note=note)]
     return [
-        Target(
-            one.name,
-            f"http://[{one.address}]:{one.port}"
-            if ":" in one.address
-            else f"http://{one.address}:{one.port}",
-            note="" if one.namespace in ("", told.namespace) else "serves another model",
-        )
-        for one in told.instances
+        Target(one.name, one.url, note="" if listed.serves(one) else "serves another model")
+        for one in listed.instances
     ]
 
 

@@ -1,142 +1,167 @@
-"""Inputs that may kill a TEI instance: whose connection broke, and for how long that is remembered.
+"""Which inputs are sent again, and which are refused: the evidence before an input is blamed.
 
-All workers must know, or each of them would lose instances to the same text. So there is one file
-of records that every worker appends to and reads on; it lives and dies with the workers' folder.
+A batch whose connection broke before its reply was whole, or that got the balancer's 502, may have
+killed its instance. Its inputs are suspects then: each is sent once more, alone, on a fresh
+connection, one after the other over all workers, and only after a known-good request was answered.
+So an instance may die unnoticed by clients.
+
+A suspect that breaks its connection again, alone and right after a known-good request was answered,
+is refused for an hour, by every worker: an input that kills instances costs two restarts. Only
+where known-good requests break their connections too, which a dead process does not do to them (it
+takes no connection), it may have been the beginning of an outage. The input has another chance
+then, but no third.
+
+In an outage known-good requests fail. Whatever is sent then fails without being sent again, and
+nothing is held against it. What was sent as the outage began stays suspect, which costs one
+known-good request afterwards.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import struct
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from proxy_app.errors import EmbedError, Kind
+from proxy_app.upstream.connections import BrokenError
+from proxy_app.upstream.instances import Instances
+from proxy_app.upstream.trials import (
+    BROKE,
+    FAILED,
+    REFUSED,
+    STRUCK,
+    SURVIVED,
+    SUSPECT,
+    Trial,
+    Trials,
+    refusal,
+)
 from proxy_app.workers.locks import try_lock, unlock
 
-#: Seconds for which a suspect stays one, and a convicted input is refused.
-SUSPICION = 3600.0
-#: What is known of an input.
-CLEARED, SUSPECT, CONVICTED = range(3)
-#: One record of the file: what is known from when on (seconds of the machine's own clock), the key.
-_RECORD = struct.Struct("<Bd32s")
-#: Bytes of the file from which on it is written anew.
-_FILE_LIMIT = 4_000_000
-#: Seconds between two attempts to be the one worker that sends a suspect.
+#: Seconds after a failed known-good request in which nothing is held against an input.
+OUTAGE = 0.5
+#: Seconds between two attempts to be the one worker that sends suspects.
 _ATTEMPT = 0.005
-#: Seconds from a broken connection to the next suspect: a process that dies closes one socket after
+#: Seconds from a broken connection to the next request: a process that dies closes one socket after
 #: the other, and while it still listens it would break an innocent one's connection too.
 _DEATH = 0.1
 
+T = TypeVar("T")
+
 
 class Suspects:
-    """What all workers know; ``read`` takes in what the others wrote, and costs a system call.
+    """The suspects of all workers, in files of the ``folder`` that they share.
 
-    ``path`` is the workers' common file, which each opens for itself.
+    ``known_good`` sends a request that no instance breaks on; it raises BrokenError where the
+    connection broke, and EmbedError where no instance took it. ``seconds``: what the upstream may
+    take for a request.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-        self._offset = 0
-        self._known: dict[bytes, tuple[int, float]] = {}
-        self._broke = -_DEATH  # when a connection broke last
+    def __init__(
+        self,
+        folder: Path,
+        seconds: float,
+        instances: Instances,
+        known_good: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._trials = Trials(folder / "trials")
+        self._fd = os.open(folder / "suspects.lock", os.O_RDWR | os.O_CREAT, 0o600)
         self._turn = asyncio.Lock()
-
-    def __len__(self) -> int:
-        return len(self._known)
+        self._seconds = seconds
+        self._instances = instances
+        self._known_good = known_good
 
     def __repr__(self) -> str:
-        convicted = sum(verdict == CONVICTED for verdict, _ in self._known.values())
-        return f"<Suspects suspects={len(self) - convicted} convicted={convicted}>"
+        return repr(self._trials)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
+        self._trials.close()
         os.close(self._fd)
 
-    def read(self) -> None:
-        """Take in what was written since."""
-        size = os.fstat(self._fd).st_size
-        if size == self._offset:
-            return
-        if size < self._offset:  # written anew
-            self._offset = 0
-        data = os.pread(self._fd, size - self._offset, self._offset)
-        whole = len(data) - len(data) % _RECORD.size
-        for verdict, since, key in _RECORD.iter_unpack(data[:whole]):
-            if verdict == CLEARED:
-                self._known.pop(key, None)
-            else:
-                self._broke = max(self._broke, since)
-                former, _ = self._known.get(key, (verdict, 0.0))
-                self._known[key] = max(verdict, former), since + SUSPICION
-        self._offset += whole
+    def trial(self, keys: list[bytes]) -> AbstractAsyncContextManager[Trial]:
+        """Return what an ``async with`` has these inputs on trial for (see ``Trials.of``)."""
+        return self._trials.of(keys, self._seconds)
 
-    def verdict(self, key: bytes) -> int:
-        """Return CLEARED, SUSPECT or CONVICTED, as of the last ``read``."""
-        if not self._known:
-            return CLEARED
-        verdict, until = self._known.get(_padded(key), (CLEARED, 0.0))
-        if verdict and time.monotonic() > until:
-            del self._known[_padded(key)]
-            return CLEARED
-        return verdict
-
-    def accuse(self, keys: Iterable[bytes], verdict: int = SUSPECT) -> None:
-        """Tell all workers of inputs whose connection broke."""
-        self.read()
-        now = time.monotonic()
-        for old in [key for key, (_, until) in self._known.items() if until < now]:
-            del self._known[old]
-        self._write((verdict, now, key) for key in keys)
-        if self._offset > _FILE_LIMIT:
-            os.ftruncate(self._fd, 0)
-            self._write((v, until - SUSPICION, key) for key, (v, until) in self._known.items())
-
-    def clear(self, key: bytes) -> None:
-        """Tell all workers that the input was embedded."""
-        if self.verdict(key):
-            self._write([(CLEARED, 0.0, key)])
+    def note(self, trial: Trial) -> None:
+        """Note that the connection of a trial's inputs broke; raises EmbedError in an outage."""
+        self._refuse_in_outage()
+        self._trials.note(BROKE)
+        trial.outcome = SUSPECT
 
     @asynccontextmanager
-    async def alone(self, seconds: float) -> AsyncIterator[None]:
-        """Be the only one of all workers that sends a suspect, to an instance that is not dying.
+    async def turn(self) -> AsyncIterator[None]:
+        """Be the only one of all workers that sends suspects, to an upstream that answers.
 
-        Raises asyncio.TimeoutError where that does not come about in time. The lock ends with the
-        process, whatever ends that.
+        Raises EmbedError where it does not, and asyncio.TimeoutError where others take too long.
+        The lock ends with the process, whatever ends that.
         """
-        ends = time.monotonic() + seconds
-        await asyncio.wait_for(self._turn.acquire(), seconds)
+        self._refuse_in_outage()
+        ends = time.monotonic() + self._seconds
+        await asyncio.wait_for(self._turn.acquire(), self._seconds)
         try:
             while not try_lock(self._fd):
                 if time.monotonic() > ends:
                     raise asyncio.TimeoutError
                 await asyncio.sleep(_ATTEMPT)
             try:
-                self.read()
-                await asyncio.sleep(self._broke + _DEATH - time.monotonic())
+                self._refuse_in_outage()  # which who was before us may have found out
+                try:
+                    await self._ask(1)
+                except BrokenError as error:
+                    raise EmbedError(Kind.UNHEALTHY, str(error)) from None
                 yield
             finally:
                 unlock(self._fd)
         finally:
             self._turn.release()
 
-    def _write(self, records: Iterable[tuple[int, float, bytes]]) -> None:
-        # One write of a file that is appended to is never mixed with another's.
-        os.write(self._fd, b"".join(_RECORD.pack(*record) for record in records))
-        self.read()
+    async def send(self, key: bytes, send: Callable[[], Awaitable[T]]) -> T:
+        """Send a suspect alone, in one's turn; raises EmbedError where it is refused."""
+        if self._trials.verdict(key) == REFUSED:
+            raise refusal()
+        try:
+            answer = await send()
+        except BrokenError as error:
+            if not error.began:
+                await self._blame(key)
+            raise EmbedError(Kind.UNHEALTHY, str(error)) from None
+        self._trials.judge(key, SURVIVED)
+        return answer
 
+    async def _blame(self, key: bytes) -> None:
+        """Refuse a suspect, unless it may have been an outage; raises EmbedError where refused."""
+        self._trials.note(BROKE)
+        had_a_chance = self._trials.verdict(key) == STRUCK
+        self._trials.judge(key, STRUCK)
+        try:
+            await self._ask(self._instances.count)
+        except BrokenError:
+            if not had_a_chance:
+                return
+        except EmbedError:
+            pass  # no instance is left: it died of the input
+        self._trials.judge(key, REFUSED)
+        raise refusal()
 
-def _padded(key: bytes) -> bytes:
-    return key.ljust(32, b"\0")
+    async def _ask(self, count: int) -> None:
+        """Send known-good requests, for each of so many instances one, all at once.
 
+        Raises BrokenError or EmbedError where one failed.
+        """
+        await asyncio.sleep(_DEATH - self._trials.since(BROKE))
+        asked = (self._known_good() for _ in range(count))
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        failures = [outcome for outcome in outcomes if outcome is not None]
+        if not failures:
+            return
+        self._trials.note(FAILED)
+        raise next((one for one in failures if isinstance(one, BrokenError)), failures[0])
 
-def conviction() -> EmbedError:
-    """Make the error of an input that is refused."""
-    return EmbedError(
-        Kind.BACKEND,
-        "this input broke two connections to the upstream, as one does that kills an instance; "
-        f"it is refused for {SUSPICION / 60:.0f} minutes",
-    )
+    def _refuse_in_outage(self) -> None:
+        if self._trials.since(FAILED) < OUTAGE:
+            raise EmbedError(Kind.UNHEALTHY, "the upstream answers no request now")

@@ -1,15 +1,16 @@
-"""Trials: which inputs are in the upstream's hands right now, sent by any worker.
+"""What all workers know of inputs: which the upstream has in hand, and which may kill an instance.
 
 Until the upstream has answered, nobody knows whether an input kills its instance, so it is sent to
 no second one: whoever has the same input waits for the outcome. If it is embedded, all others go
-ahead at once, and go on doing so for as long as its place is not needed for another; if it broke
-its connection, it is a suspect by then (``suspects``). Where no outcome came (the client left, the
-worker died, the upstream was overloaded) the next one tries, and the others wait for that one.
+ahead at once, and go on doing so for as long as its place is not needed for another. If it broke
+its connection, its place keeps that (``suspects`` has the rules). Where no outcome came (the client
+left, the worker died, the upstream was overloaded) the next one tries, and the others wait for it.
 
 The table is a file in the workers' folder, mapped into each worker's memory: per place the first
-eight bytes of a key, and who has it on trial until when. Claims are made under a lock, all of a
-batch or none, so nobody waits for another while holding what that one waits for; a worker that
-cannot have the lock at once tries again, so no event loop ever stands still.
+eight bytes of a key, and a word that says who has it on trial, or what is held against it, until
+when. Claims are made under a lock, all of a batch or none, so nobody waits for another while
+holding what that one waits for; a worker that cannot have the lock at once tries again, so no event
+loop ever stands still.
 """
 
 from __future__ import annotations
@@ -20,22 +21,37 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+from proxy_app.errors import EmbedError, Kind
 from proxy_app.workers.locks import try_lock, unlock
 
 #: A key names a group and takes any place in it; one that finds it full goes without a trial. With
 #: 2048 inputs under way, which keep eight GPUs busy, that happens to one of 100,000.
 GROUPS, GROUP = 16384, 4
 _PLACES = GROUPS * GROUP
-_SIZE = 16 * _PLACES
+#: Behind the places: when a connection broke last, and when a known-good request last failed.
+BROKE, FAILED = 2 * _PLACES, 2 * _PLACES + 1
+_SIZE = 8 * (2 * _PLACES + 2)
 _NOBODY = bytes(8 * GROUP)
-#: Who has a place: the end of the trial in milliseconds of the machine's own clock, then the
-#: process, whose number Linux keeps below this many bits (PID_MAX_LIMIT).
-_PID_BITS = 22
+
+#: What a word says in its lower bits: nothing; the process that has the input on trial, whose
+#: number Linux keeps below 22 bits (PID_MAX_LIMIT); or one of the verdicts below. Above them stands
+#: until when, in milliseconds of the machine's own clock.
+_BITS = 23
+_MEANING = (1 << _BITS) - 1
+_LEAST_VERDICT = 1 << 22
+#: What is held against an input: its connection broke beside others'; it broke alone, but then a
+#: known-good request's did too; it is refused. ``SURVIVED`` and ``UNKNOWN`` are the other outcomes.
+SUSPECT, STRUCK, REFUSED = range(_LEAST_VERDICT, _LEAST_VERDICT + 3)
+UNKNOWN, SURVIVED = 0, 1
+#: Seconds for which something is held against an input.
+HELD = 3600.0
+
 #: A trial's end, in times of what the upstream may take, and at most in seconds, which have room
-#: beside the process. Nobody waits for it but where a worker died whose number another process has.
+#: in the word. Nobody waits for it but where a worker died whose number another process has.
 _PATIENCE = 2
 _LONGEST = 1e9
 #: What the table has of a key: its first eight bytes.
@@ -45,24 +61,19 @@ _LOOK, _ATTEMPT = 0.005, 0.001
 
 
 class Trial:
-    """One request's inputs; set ``survived`` once the upstream answered for all of them."""
+    """One request's inputs; set ``outcome`` to what became of those that were sent."""
 
-    __slots__ = ("_places", "_seconds", "_table", "_tags", "survived")
+    __slots__ = ("_suspects", "outcome")
 
-    def __init__(self, table: Trials, tags: list[int], seconds: float) -> None:
-        self._table = table
-        self._tags = tags
-        self._seconds = seconds
-        self.survived = False
+    def __init__(self, suspects: set[int]) -> None:
+        self._suspects = suspects
+        self.outcome = UNKNOWN
 
-    async def __aenter__(self) -> Trial:
-        """Wait until nobody else has any of them."""
-        self._places = await self._table.claim(self._tags, self._seconds)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Let the others go on."""
-        self._table.release(self._places, self.survived)
+    def suspects(self, keys: list[bytes]) -> set[bytes]:
+        """Return those of the trial's keys that are to be sent alone, which it leaves out."""
+        if not self._suspects:
+            return set()
+        return {key for key in keys for tag in _tag(key) if tag in self._suspects}
 
 
 class Trials:
@@ -76,82 +87,120 @@ class Trials:
             os.pwrite(self._fd, bytes(_SIZE), 0)
         unlock(self._fd)
         self._memory = mmap.mmap(self._fd, _SIZE)
-        self._words = memoryview(self._memory).cast("Q")
-        self._owners = self._words[:_PLACES]
-        self._tags = self._words[_PLACES:]
+        self._all = memoryview(self._memory).cast("Q")
+        self._words = self._all[:_PLACES]
+        self._tags = self._all[_PLACES : 2 * _PLACES]
         self._pid = os.getpid()
 
     def __len__(self) -> int:
-        return sum(map(bool, self._owners))
+        return sum(0 < word & _MEANING < _LEAST_VERDICT for word in self._words)
 
     def __repr__(self) -> str:
-        return f"<Trials inputs={len(self)}>"
+        verdicts = [word & _MEANING for word in self._words]
+        refused = verdicts.count(REFUSED)
+        suspects = verdicts.count(SUSPECT) + verdicts.count(STRUCK)
+        return f"<Trials inputs={len(self)} suspects={suspects} refused={refused}>"
 
     def close(self) -> None:
         """Close the file."""
-        for view in (self._owners, self._tags, self._words):
+        for view in (self._words, self._tags, self._all):
             view.release()
         self._memory.close()
         os.close(self._fd)
 
-    def of(self, keys: Iterable[bytes], seconds: float) -> Trial:
-        """Return what an ``async with`` has the inputs of these keys (32 or 16 bytes) on trial for.
+    @asynccontextmanager
+    async def of(self, keys: Iterable[bytes], seconds: float) -> AsyncIterator[Trial]:
+        """Have the inputs of these keys (32 or 16 bytes) on trial.
 
         It waits for as long as somebody else has one of them, this worker included; raises
-        asyncio.TimeoutError after that many seconds, which is what the upstream may take.
+        asyncio.TimeoutError after that many seconds, which is what the upstream may take, and
+        EmbedError where one is refused.
         """
-        return Trial(self, [tag for key in keys for tag in _tag(key)], seconds)
+        places, suspects = await self._claim([tag for key in keys for tag in _tag(key)], seconds)
+        trial = Trial(suspects)
+        try:
+            yield trial
+        finally:
+            self._release(places, trial.outcome)
 
-    async def claim(self, tags: list[int], seconds: float) -> list[int]:
-        """Claim all of them, once nobody else has one; returns their places."""
+    async def _claim(self, tags: list[int], seconds: float) -> tuple[list[int], set[int]]:
+        """Claim all that are no suspects, once nobody else has one; returns places and suspects."""
         ends = time.monotonic() + seconds
         while True:
-            owner, taken = 0, -1
+            word, taken = 0, -1
             if try_lock(self._fd):
                 try:
-                    places, taken = self._claim_at_once(tags, seconds)
+                    places, suspects, taken = self._claim_at_once(tags, seconds)
                     if taken < 0:
-                        return places
-                    owner = self._owners[taken]
+                        return places, suspects
+                    word = self._words[taken]
                 finally:
                     unlock(self._fd)
             while True:
                 if time.monotonic() > ends:
                     raise asyncio.TimeoutError
-                await asyncio.sleep(_LOOK if owner else _ATTEMPT)
-                if not owner or self._owners[taken] != owner or not _is_on_trial(owner):
+                await asyncio.sleep(_LOOK if word else _ATTEMPT)
+                if not word or self._words[taken] != word or not _is_valid(word):
                     break
 
-    def release(self, places: list[int], survived: bool) -> None:
+    def _release(self, places: list[int], outcome: int) -> None:
         """Let go of what was claimed."""
-        owners = self._owners
-        if not survived:
+        if outcome == UNKNOWN:
             for place in places:
                 self._tags[place] = 0
+        word = _word(HELD, outcome) if outcome >= _LEAST_VERDICT else 0
         for place in places:
-            owners[place] = 0
+            self._words[place] = word
 
-    def _claim_at_once(self, tags: list[int], seconds: float) -> tuple[list[int], int]:
-        """Return the places that are claimed now and -1, or none and one that somebody else has."""
-        memory, owners, names = self._memory, self._owners, self._tags
-        ends = time.monotonic() + min(_PATIENCE * seconds, _LONGEST)
-        me = int(ends * 1000) << _PID_BITS | self._pid
+    def verdict(self, key: bytes) -> int:
+        """Return SUSPECT, STRUCK or REFUSED, or UNKNOWN."""
+        place = self._place_of(key)
+        word = self._words[place] if place >= 0 else 0
+        verdict = word & _MEANING
+        return verdict if verdict >= _LEAST_VERDICT and _is_valid(word) else UNKNOWN
+
+    def judge(self, key: bytes, outcome: int) -> None:
+        """Set what is known of a suspect; for whoever sends it alone."""
+        place = self._place_of(key)
+        if place >= 0:
+            self._release([place], outcome)
+
+    def note(self, event: int) -> None:
+        """Note that BROKE or FAILED happened now."""
+        self._all[event] = _milliseconds()
+
+    def since(self, event: int) -> float:
+        """Return the seconds since BROKE or FAILED happened."""
+        return (_milliseconds() - self._all[event]) / 1000
+
+    def _claim_at_once(self, tags: list[int], seconds: float) -> tuple[list[int], set[int], int]:
+        """Return the claimed places, the suspects and -1, or a place that somebody else has."""
+        memory, words, names = self._memory, self._words, self._tags
+        mine = _word(min(_PATIENCE * seconds, _LONGEST), self._pid)
         places: list[int] = []
+        suspects: set[int] = set()
         for tag in tags:
             place = tag % GROUPS * GROUP
             if memory[8 * place : 8 * (place + GROUP)] != _NOBODY:
                 place = self._place_among_others(tag, place)
                 if place < 0 or place in places:
                     continue  # no room, or the key came twice
-                if names[place] == tag and _is_on_trial(owners[place]):
-                    self.release(places, False)
-                    return [], place
-            if names[place] == tag and not owners[place]:
+                word = words[place]
+                if names[place] == tag and _is_valid(word):
+                    verdict = word & _MEANING
+                    if verdict in (SUSPECT, STRUCK):
+                        suspects.add(tag)
+                        continue
+                    self._release(places, UNKNOWN)
+                    if verdict == REFUSED:
+                        raise refusal()
+                    return [], set(), place
+            if names[place] == tag and not words[place]:
                 continue  # it survived
             names[place] = tag
-            owners[place] = me
+            words[place] = mine
             places.append(place)
-        return places, -1
+        return places, suspects, -1
 
     def _place_among_others(self, tag: int, first: int) -> int:
         """Return the key's own place in a group, else a free one, or -1."""
@@ -160,17 +209,46 @@ class Trials:
             if self._tags[place] == tag:
                 return place
         for place in group:
-            if not self._owners[place]:
+            if not self._words[place]:
                 return place
-        return next((place for place in group if not _is_on_trial(self._owners[place])), -1)
+        return next((place for place in group if not _is_valid(self._words[place])), -1)
+
+    def _place_of(self, key: bytes) -> int:
+        """Return the place that has the key, or -1."""
+        [tag] = _tag(key)
+        first = tag % GROUPS * GROUP
+        return next((p for p in range(first, first + GROUP) if self._tags[p] == tag), -1)
 
 
-def _is_on_trial(owner: int) -> bool:
-    """Tell whether the trial may still be under way: its process runs, and its time is not over."""
-    if owner >> _PID_BITS < time.monotonic() * 1000:
+def refusal() -> EmbedError:
+    """Make the error of an input that is refused."""
+    return EmbedError(
+        Kind.BACKEND,
+        "this input broke two connections to the upstream, the second one alone and right after "
+        "the upstream had answered another request, as an input does that kills an instance; "
+        f"it is refused for {HELD / 60:.0f} minutes",
+    )
+
+
+def _milliseconds() -> int:
+    return int(time.monotonic() * 1000)
+
+
+def _word(seconds: float, meaning: int) -> int:
+    return int((time.monotonic() + seconds) * 1000) << _BITS | meaning
+
+
+def _is_valid(word: int) -> bool:
+    """Tell whether a verdict still holds, or a trial is under way: its process runs, in time."""
+    if word >> _BITS < _milliseconds():
         return False
+    meaning = word & _MEANING
+    if meaning >= _LEAST_VERDICT:
+        return True
     try:
-        os.kill(owner & (1 << _PID_BITS) - 1, 0)
+        os.kill(meaning, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:
+        pass  # the number is that of another user's process by now
     return True

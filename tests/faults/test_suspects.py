@@ -3,82 +3,170 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from proxy_app.upstream.suspects import CLEARED, CONVICTED, SUSPECT, Suspects
+from proxy_app.errors import EmbedError, Kind
+from proxy_app.settings import Settings
+from proxy_app.upstream.connections import BrokenError
+from proxy_app.upstream.instances import Instances
+from proxy_app.upstream.suspects import OUTAGE, Suspects
 from tests.proxy.conftest import Proxy, StartProxy, serving, worker_pids
 from tests.stand_ins.process import free_port
 from tests.stand_ins.tei import StandInTei
 
 
-def test_what_one_worker_learns_all_know(tmp_path: Path) -> None:
-    one, other = (Suspects(tmp_path / "suspects") for _ in range(2))
-    one.accuse([b"a", b"b"])
-    other.read()
-    assert [other.verdict(key) for key in (b"a", b"b", b"c")] == [SUSPECT, SUSPECT, CLEARED]
-    other.clear(b"b")
-    other.accuse([b"a"], CONVICTED)
-    one.accuse([b"a"])  # a batch that was under way: nothing better is known of it
-    other.read()
+class Workers:
+    """The views of two workers; ``failure`` is what known-good requests meet."""
+
+    def __init__(self, folder: Path, instances: int = 1) -> None:
+        self.failure: Exception | None = None
+        self.asked = 0
+        count = Instances(Settings(upstream_instances=instances))
+        self.one, self.other = (Suspects(folder, 1, count, self.known_good) for _ in range(2))
+
+    async def known_good(self) -> None:
+        self.asked += 1
+        if self.failure is not None:
+            raise self.failure
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Iterator[Workers]:
+    two = Workers(tmp_path, instances=3)
+    yield two
+    two.one.close()
+    two.other.close()
+
+
+GUILTY, GOOD = (hashlib.sha256(name).digest() for name in (b"guilty", b"good"))
+
+
+async def dies() -> None:
+    raise BrokenError("the connection broke")
+
+
+async def break_together(suspects: Suspects, *keys: bytes) -> None:
+    async with suspects.trial([*keys]) as trial:
+        assert trial.suspects([*keys]) == set()
+        suspects.note(trial)
+
+
+async def are_suspects(suspects: Suspects, *keys: bytes) -> set[bytes]:
+    async with suspects.trial([*keys]) as trial:
+        return trial.suspects([*keys])
+
+
+async def test_what_one_worker_learns_all_know(workers: Workers) -> None:
+    one, other = workers.one, workers.other
+    await break_together(one, GUILTY, GOOD)
+    assert await are_suspects(other, GUILTY, GOOD) == {GUILTY, GOOD}
+    async with other.turn():
+        assert await other.send(GOOD, answers) == "vector"
+        with pytest.raises(EmbedError, match="refused for 60 minutes"):
+            await other.send(GUILTY, dies)
+    assert await are_suspects(one, GOOD) == set()
     for suspects in (one, other):
-        assert [suspects.verdict(key) for key in (b"a", b"b")] == [CONVICTED, CLEARED]
-        assert repr(suspects) == "<Suspects suspects=0 convicted=1>"
-        suspects.close()
+        with pytest.raises(EmbedError, match="refused for 60 minutes"):
+            await are_suspects(suspects, GOOD, GUILTY)
+        assert repr(suspects) == "<Trials inputs=0 suspects=0 refused=1>"
+    assert workers.asked == 1 + 3  # before a suspect is sent, and each instance after it broke
 
 
-def test_the_file_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy_app.upstream.suspects._FILE_LIMIT", 1000)
-    one, other = (Suspects(tmp_path / "suspects") for _ in range(2))
-    one.accuse([b"guilty"], CONVICTED)
-    for number in range(200):
-        key = b"%d" % number
-        one.accuse([key])
-        one.clear(key)
-    assert (tmp_path / "suspects").stat().st_size < 1200
-    other.read()
-    assert other.verdict(b"guilty") == CONVICTED
-    one.close()
-    other.close()
+async def answers() -> str:
+    return "vector"
 
 
-async def test_one_suspect_at_a_time_over_all_workers(tmp_path: Path) -> None:
-    one, other = (Suspects(tmp_path / "suspects") for _ in range(2))
-    async with one.alone(1):
-        with pytest.raises(asyncio.TimeoutError):
-            async with other.alone(0.05):
-                raise AssertionError("both at once")
-        with pytest.raises(asyncio.TimeoutError):
-            async with one.alone(0.05):
-                raise AssertionError("twice at once")
-    async with other.alone(1):
-        assert repr(other) == "<Suspects suspects=0 convicted=0>"
-    one.close()
-    other.close()
+async def test_a_suspect_is_sent_after_a_known_good_request_alone(workers: Workers) -> None:
+    await break_together(workers.one, GOOD)
+    workers.failure = BrokenError("an outage")
+    with pytest.raises(EmbedError, match="an outage"):
+        async with workers.one.turn():
+            raise AssertionError("nothing is sent in an outage")
+    with pytest.raises(EmbedError, match="answers no request now"):
+        async with workers.other.turn():
+            raise AssertionError("nor is it asked again at once")
+    with pytest.raises(EmbedError, match="answers no request now"):
+        await break_together(workers.other, GUILTY)
+    assert workers.asked == 1
+    workers.failure = None
+    await asyncio.sleep(OUTAGE)
+    assert await are_suspects(workers.one, GOOD, GUILTY) == {GOOD}  # sent as the outage began
+
+
+async def test_an_outage_may_begin_with_a_suspect(workers: Workers) -> None:
+    """So it has one more chance, but only one: an instance may be restarting behind a balancer."""
+    await break_together(workers.one, GUILTY)
+
+    async def dies_with_all() -> None:
+        workers.failure = BrokenError("an outage")
+        await dies()
+
+    async with workers.one.turn():
+        with pytest.raises(EmbedError, match="the connection broke"):
+            await workers.one.send(GUILTY, dies_with_all)
+    assert repr(workers.one) == "<Trials inputs=0 suspects=1 refused=0>"
+    workers.failure = None
+    await asyncio.sleep(OUTAGE)
+    async with workers.other.turn():
+        with pytest.raises(EmbedError, match="refused for 60 minutes"):
+            await workers.other.send(GUILTY, dies_with_all)
+
+
+async def test_where_no_instance_is_left_it_died_of_the_suspect(workers: Workers) -> None:
+    await break_together(workers.one, GUILTY)
+
+    async def dies_and_is_away() -> None:
+        workers.failure = EmbedError(Kind.UNHEALTHY, "cannot be reached")
+        await dies()
+
+    async with workers.one.turn():
+        with pytest.raises(EmbedError, match="refused for 60 minutes"):
+            await workers.one.send(GUILTY, dies_and_is_away)
+
+
+async def test_a_reply_that_broke_off_blames_no_suspect(workers: Workers) -> None:
+    async def breaks_off() -> None:
+        raise BrokenError("the reply broke off", began=True)
+
+    await break_together(workers.one, GOOD)
+    for _ in range(3):
+        async with workers.one.turn():
+            with pytest.raises(EmbedError, match="broke off"):
+                await workers.one.send(GOOD, breaks_off)
+
+
+async def test_one_suspect_at_a_time_over_all_workers(workers: Workers) -> None:
+    async with workers.one.turn():
+        for suspects in (workers.other, workers.one):
+            with pytest.raises(asyncio.TimeoutError):
+                async with suspects.turn():
+                    raise AssertionError("both at once")
+    async with workers.other.turn():
+        pass
 
 
 async def test_a_worker_that_dies_locks_nobody_out(tmp_path: Path) -> None:
     program = (
         "import asyncio, os, pathlib, sys\n"
-        "from proxy_app.upstream.suspects import Suspects\n"
+        "from tests.faults.test_suspects import Workers\n"
         "async def main():\n"
-        "    async with Suspects(pathlib.Path(sys.argv[1])).alone(1):\n"
+        "    async with Workers(pathlib.Path(sys.argv[1])).one.turn():\n"
         "        os.abort()\n"
         "asyncio.run(main())\n"
     )
-    path = tmp_path / "suspects"
-    done = await asyncio.create_subprocess_exec(sys.executable, "-c", program, str(path))
+    done = await asyncio.create_subprocess_exec(sys.executable, "-c", program, str(tmp_path))
     assert await done.wait() < 0
-    suspects = Suspects(path)
-    async with suspects.alone(5):
+    async with Workers(tmp_path).one.turn():
         pass
-    suspects.close()
 
 
 async def embed_anew(
@@ -129,7 +217,7 @@ async def test_a_deadly_text_costs_two_deaths_over_four_workers(
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-async def test_the_mates_of_a_deadly_text_are_not_convicted(
+async def test_the_mates_of_a_deadly_text_are_not_refused(
     start: StartProxy, tei: StandInTei, workers: int
 ) -> None:
     """One text after another kills; the same good ones are beside each of them.
@@ -200,7 +288,7 @@ async def test_a_process_that_really_dies_is_restarted_twice() -> None:
         await asyncio.gather(supervisor, return_exceptions=True)
 
 
-async def test_a_conviction_outlives_the_worker(start: StartProxy, tei: StandInTei) -> None:
+async def test_a_refusal_outlives_the_worker(start: StartProxy, tei: StandInTei) -> None:
     proxy = await start(workers=2)
     tei.deadly.add("poison")
     assert (await embed_anew(proxy, ["poison"]))[0] == 424

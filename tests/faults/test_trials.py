@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy_app.upstream.trials import GROUP, GROUPS, Trials
+from proxy_app.upstream.trials import GROUP, GROUPS, SURVIVED, UNKNOWN, Trials
 from tests.faults.test_suspects import embed_anew
 from tests.proxy.conftest import Proxy, StartProxy, listening, serving, worker_pids
 from tests.stand_ins.balancer import balancer
@@ -31,7 +31,7 @@ def tables(tmp_path: Path) -> Iterator[tuple[Trials, Trials]]:
     """Two workers' views of one table, which is empty at the end."""
     one, other = (Trials(tmp_path / "trials") for _ in range(2))
     yield one, other
-    assert (len(one), repr(other)) == (0, "<Trials inputs=0>")
+    assert (len(one), repr(other)) == (0, "<Trials inputs=0 suspects=0 refused=0>")
     one.close()
     other.close()
 
@@ -74,7 +74,7 @@ async def most_at_once(tables: tuple[Trials, Trials], survives: bool) -> int:
             most = max(most, sent)
             await asyncio.sleep(0.1)
             sent -= 1
-            trial.survived = survives
+            trial.outcome = SURVIVED if survives else UNKNOWN
 
     await asyncio.gather(*(send(table) for table in tables * 3))
     return most
@@ -128,6 +128,19 @@ async def test_a_worker_that_dies_has_let_go(tables: tuple[Trials, Trials], tmp_
     assert await done.wait() < 0
     assert len(tables[0]) == 1
     assert await is_free(tables[0], GOOD)
+
+
+async def test_the_process_may_be_another_users(
+    tables: tuple[Trials, Trials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker died, and its number is that of a process that may not be asked: it runs."""
+
+    def refuse(pid: int, _: int) -> None:
+        raise PermissionError(pid)
+
+    async with tables[0].of([GOOD], 5):
+        monkeypatch.setattr(os, "kill", refuse)
+        assert not await is_free(tables[1], GOOD)
 
 
 async def test_a_trial_that_lasts_too_long_is_over(tables: tuple[Trials, Trials]) -> None:

@@ -153,6 +153,14 @@ async def test_an_instance_that_dies_is_not_noticed(
     assert tei.calls == [["a", "b", "c"], ["a"], ["b"], ["c"]]
 
 
+async def test_a_decode_reply_that_is_not_utf8(start: StartProxy, tei: StandInTei) -> None:
+    proxy = await start(store=False)
+    tei.decoded = b'["\xff"]'
+    status, reply, _ = await proxy.embed(inputs=[101, 7592])
+    assert (status, told(reply)["error_type"]) == (424, "Backend")
+    assert "/decode" in told(reply)["error"]
+
+
 async def test_a_text_that_kills_costs_two_deaths(start: StartProxy, tei: StandInTei) -> None:
     proxy = await start()
     tei.deadly.add("poison")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import struct
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from openai import AsyncOpenAI, NotFoundError
 
-from tests.proxy.conftest import Proxy, StartProxy
+from proxy_app.app import Parts
+from proxy_app.embedding.service import Options
+from proxy_app.settings import Settings
+from tests.proxy.conftest import Proxy, StartProxy, listening
 from tests.stand_ins.qdrant import StandInQdrant
 from tests.stand_ins.tei import StandInTei
 
@@ -129,15 +135,74 @@ async def test_what_tokenize_does_not_count_goes_alone(start: StartProxy, tei: S
     assert len(tei.calls) == 4
 
 
-async def test_usage_is_null_rather_than_invented(start: StartProxy, tei: StandInTei) -> None:
-    """Where a count cannot be had, the embeddings are answered all the same."""
-    proxy = await start(upstream_timeout=1)
-    for fault in ("overloaded", "short", "html", "close", "hang"):
-        tei.tokenize_fault = fault
-        reply, _ = await ask(proxy, ["a", "b"])
-        assert (len(reply["data"]), reply["usage"]) == (2, None), fault
-    tei.tokenize_fault = ""
-    assert (await ask(proxy, ["a", "b"]))[0]["usage"] == usage(6)
+@pytest.mark.parametrize("fault", ["overloaded", "short", "html", "close", "hang"])
+async def test_usage_is_null_rather_than_invented(
+    start: StartProxy, tei: StandInTei, fault: str
+) -> None:
+    """Where a count cannot be had, the embeddings are answered all the same, and at once."""
+    proxy = await start(upstream_timeout=5)
+    tei.tokenize_fault = fault
+    for texts in (["a", "b"], ["c", "d"]):
+        reply, _ = await ask(proxy, texts)
+        assert (len(reply["data"]), reply["usage"]) == (2, None)
+    assert [texts for texts in tei.tokenized if texts == ["c", "d"]] == []
+
+
+async def test_counting_goes_on_after_a_pause(
+    tmp_path: Path, tei: StandInTei, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy_app.embedding.tokens.PAUSE", 0.3)
+    async with listening(tei.app()) as url:
+        parts = Parts(Settings(upstream_url=url, workers=1), tmp_path)
+        running = parts.run(None)  # type: ignore[arg-type]
+        await anext(running)
+
+        async def tokens(*texts: str) -> list[int]:
+            answer = await parts.service.embed([*texts], Options(count_tokens=True))
+            return [entry.tokens for entry in answer.entries]
+
+        try:
+            tei.tokenize_fault = "html"
+            assert await tokens("a", "b") == [0, 0]
+            tei.tokenize_fault = ""
+            assert await tokens("a", "b") == [0, 0]
+            await asyncio.sleep(0.3)
+            assert await tokens("a", "b") == [3, 3]
+            assert len(tei.tokenized) == 2
+        finally:
+            with pytest.raises(StopAsyncIteration):
+                await anext(running)
+
+
+@pytest.mark.parametrize("fault", ["hang", "missing", "overloaded", "html", "close"])
+async def test_no_hit_waits_for_a_count_that_does_not_come(
+    start: StartProxy, tei: StandInTei, fault: str
+) -> None:
+    """Twenty texts that were cached by /embed, whose tokens nobody has counted."""
+    texts = [f"text {i}" for i in range(20)]
+    proxy = await start(store=False, upstream_timeout=3)
+    await proxy.embed(inputs=texts)
+    tei.tokenize_fault = fault
+    started = time.monotonic()
+    for text in texts:
+        reply, headers = await ask(proxy, text)
+        assert (reply["usage"], headers["X-Cache"][:3]) == (None, "hit")
+    seconds = time.monotonic() - started
+    print(f"{fault}: 20 hits without a count took {seconds:.2f} s, {len(tei.tokenized)} calls")
+    assert seconds < 20
+    assert len(tei.tokenized) < 10
+
+
+async def test_a_count_that_comes_late_is_kept(start: StartProxy, tei: StandInTei) -> None:
+    proxy = await start(store=False)
+    await proxy.embed(inputs=["some text", "another"])
+    tei.tokenize_delay = 0.5
+    assert (await ask(proxy, "some text"))[0]["usage"] is None
+
+    async def counted() -> bool:
+        return len(tei.tokenized) == 1 and (await ask(proxy, "some text"))[0]["usage"] == usage(4)
+
+    await proxy.until(counted)
 
 
 @pytest.mark.parametrize("path", ["/", "/invocations"])

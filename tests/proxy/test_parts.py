@@ -27,6 +27,7 @@ from proxy_app.entries.vectors import cut, is_vector
 from proxy_app.errors import EmbedError
 from proxy_app.routes.inputs import token_ids
 from proxy_app.routes.tei import compute_headers
+from proxy_app.settings import Settings
 from proxy_app.upstream.batches import Load, encode, split
 from proxy_app.upstream.instances import Instances
 
@@ -241,7 +242,7 @@ def test_instances_of_another_namespace_do_not_count(tmp_path: Path) -> None:
     file = tmp_path / "instances.json"
     served = [{"name": str(i), "namespace": name} for i, name in enumerate(["now", "now", "next"])]
     file.write_text(json.dumps({"namespace": "now", "instances": served}))
-    instances = Instances(1, str(file))
+    instances = Instances(Settings(upstream_instances_file=str(file)))
     instances.read()
     assert instances.count == 2
     file.write_text('{"instances": "broken"}')

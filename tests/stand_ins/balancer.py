@@ -1,20 +1,24 @@
 """A stand-in for the balancer: the next instance gets the next request, as nginx is set up here.
 
-An instance that breaks off makes a 502, and no other gets the request.
+An instance that breaks off makes a 502, and no other gets the request. Clients' connections stay
+while the list of instances changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from itertools import cycle
+from itertools import count
 
 import aiohttp
 from aiohttp import web
 
 
 def balancer(urls: list[str]) -> web.Application:
-    """Make an application that spreads requests over these instances, in turn."""
-    turns = cycle(urls)
+    """Make an application that spreads requests over these instances, in turn.
+
+    The list may change.
+    """
+    turns = count()
 
     async def clients(app: web.Application) -> AsyncIterator[None]:
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
@@ -24,7 +28,7 @@ def balancer(urls: list[str]) -> web.Application:
 
     async def spread(request: web.Request) -> web.Response:
         body = await request.read()
-        url = next(turns) + request.path_qs
+        url = urls[next(turns) % len(urls)] + request.path_qs
         headers = {"Content-Type": request.content_type}
         try:
             async with request.app[SESSION].request(

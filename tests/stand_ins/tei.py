@@ -11,8 +11,10 @@ import argparse
 import asyncio
 import hashlib
 import os
+import re
 import time
 from collections import Counter, deque
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -33,6 +35,9 @@ ODD = [
 ]
 
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
 def vector_of(item: object, dimension: int, odd: int = 8) -> bytes:
     """Return the raw JSON of an item's vector: first ``odd`` odd numbers, then out of its hash."""
     digest = hashlib.sha256(orjson.dumps(item)).digest()
@@ -47,13 +52,24 @@ def tokens_of(item: object) -> int:
     return len(item.split()) + 2 if isinstance(item, str) else len(item)  # type: ignore[arg-type]
 
 
+def tokens_in(text: str) -> list[dict[str, object]]:
+    """Return a text's tokens as /tokenize tells them: a word each, between two special ones."""
+    special: dict[str, object] = {"id": 1, "special": True, "start": None, "stop": None}
+    words: list[dict[str, object]] = [
+        {"id": len(word[0]), "special": False, "start": word.start(), "stop": word.end()}
+        for word in re.finditer(r"\S+", text)
+    ]
+    return [special, *words, special]
+
+
 class StandInTei:
     """The server; ``faults`` are used up one per /embed.
 
     A text that is ``held`` is answered once its event is set, one that is ``slow`` after seconds.
     A ``deadly`` text is a death, ``agony`` seconds later: it breaks every connection that carries a
     request, as the end of the process does, and for ``dying`` seconds each that comes then,
-    but for the proxy's own question.
+    but for the proxy's own question. During an ``outage`` ("502" or "close") no route answers, and
+    ``lost`` has the inputs that came.
     """
 
     def __init__(self, dimension: int = 8, odd: int = 8, **info: object) -> None:
@@ -65,6 +81,8 @@ class StandInTei:
         self.agony = 0.0
         self.dying = 0.0
         self._died = float("-inf")
+        self.outage = ""
+        self.lost: list[list[object]] = []
         self.aborts = False
         self.carrying: set[asyncio.Transport] = set()
         self.slow: dict[str, float] = {}
@@ -72,6 +90,9 @@ class StandInTei:
         self.calls: list[list[object]] = []
         self.tokenized: list[list[str]] = []
         self.tokenize_fault = ""
+        self.tokenize_delay = 0.0
+        self.decoded = b""
+        self.default_prompt = ""
         self.document: dict[str, Any] = {}
         self.counts: Counter[str] = Counter()
         self.cancelled = 0
@@ -100,7 +121,7 @@ class StandInTei:
         } | info
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=2_000_000)
+        app = web.Application(client_max_size=2_000_000, middlewares=[self._break_off])
         app.add_routes(
             [
                 web.get("/info", self._info),
@@ -116,6 +137,16 @@ class StandInTei:
             ]
         )
         return app
+
+    @web.middleware
+    async def _break_off(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not self.outage:
+            return await handler(request)
+        if request.path == "/embed":
+            inputs = orjson.loads(await request.read())["inputs"]
+            if inputs != "dimension":
+                self.lost.append(inputs)
+        return web.Response(status=502) if self.outage == "502" else _hang_up(request)
 
     async def _info(self, _: web.Request) -> web.Response:
         self.counts["info"] += 1
@@ -143,11 +174,15 @@ class StandInTei:
     async def _tokenize(self, request: web.Request) -> web.Response:
         inputs = orjson.loads(await request.read())["inputs"]
         texts = [inputs] if isinstance(inputs, str) else inputs
-        self.tokenized.append(texts)
-        tokens = [[{"id": 7}] * tokens_of(text) for text in texts]
+        if texts != ["dimension"]:
+            self.tokenized.append(texts)
+        tokens = [tokens_in(self.default_prompt + text) for text in texts]
+        await asyncio.sleep(self.tokenize_delay)
         match self.tokenize_fault:
             case "overloaded":
                 return _error("Model is overloaded", "Overloaded", 429)
+            case "missing":
+                return web.Response(status=404)
             case "short":
                 return _json(tokens[:-1])
             case "html":
@@ -164,6 +199,8 @@ class StandInTei:
     async def _decode(self, request: web.Request) -> web.Response:
         self.counts["decode"] += 1
         ids = orjson.loads(await request.read())["ids"]
+        if self.decoded:
+            return _raw(self.decoded)
         lists = ids if ids and isinstance(ids[0], list) else [ids]
         return _json(["" if all(i >= 30522 for i in one) else "text" for one in lists])
 
@@ -230,7 +267,9 @@ class StandInTei:
         left = truncate and body.get("truncation_direction") in ("Left", "left")
         normalize = body.get("normalize") is not False
         prompt = body.get("prompt_name")
-        marks = orjson.dumps([self.salt, item, normalize, truncate, left, dimension, prompt])
+        marks = orjson.dumps(
+            [self.salt + self.default_prompt, item, normalize, truncate, left, dimension, prompt]
+        )
         if marks not in self._cache:
             if len(self._cache) > 20_000:
                 self._cache.clear()
