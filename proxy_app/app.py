@@ -10,7 +10,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from proxy_app.cache.store import Store, StoreError
+from proxy_app.cache.qdrant import StoreError
+from proxy_app.cache.store import Store
 from proxy_app.cache.writes import Writes
 from proxy_app.embedding.permits import Permits
 from proxy_app.embedding.purges import Follower

@@ -46,6 +46,7 @@ class Exchange:
         self._keep = keep
         self._loop = asyncio.get_running_loop()
         self._idle: deque[tuple[float, _Connection]] = deque()
+        self._is_closed = False
 
     async def post(self, path: str, body: bytes, seconds: float) -> tuple[int, bytes]:
         """Return a reply's status and body.
@@ -66,7 +67,8 @@ class Exchange:
         return await self._ask(connection, request, seconds - (time.monotonic() - started))
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close what is idle, and what is under way as soon as it is over."""
+        self._is_closed = True
         while self._idle:
             self._idle.pop()[1].close()
 
@@ -98,7 +100,7 @@ class Exchange:
             # also where the reply is whole.
             connection.close()
             raise
-        if connection.is_open:
+        if connection.is_open and not self._is_closed:
             self._keep_idle(connection)
         else:
             connection.close()

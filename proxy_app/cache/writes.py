@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from proxy_app.cache.store import Store, StoreError
+from proxy_app.cache.qdrant import StoreError
+from proxy_app.cache.store import Store
 from proxy_app.entries.entry import Entry
 from proxy_app.entries.keys import point_id
 from proxy_app.telemetry.metrics import STORE_ERRORS, WRITES_DROPPED

@@ -129,6 +129,20 @@ async def test_a_connection_that_the_server_says_it_closes_and_does_not() -> Non
         assert not server.open
 
 
+async def test_what_is_under_way_is_closed_after_its_reply() -> None:
+    server = Server([OK[:5], OK[5:]])
+    async with serving(server) as exchange:
+        asking = asyncio.create_task(exchange.post("/points", b"", 10))
+        await server.asked.wait()
+        exchange.close()
+        assert await asking == (200, b"{}")
+        for _ in range(100):
+            if not server.open:
+                break
+            await asyncio.sleep(0.01)
+        assert not server.open
+
+
 async def test_a_late_reply_is_nobodys() -> None:
     server = Server([OK[:5], *[b""] * 20, OK[5:]], [OK])
     async with serving(server) as exchange:

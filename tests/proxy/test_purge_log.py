@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy_app.app import Parts
-from proxy_app.cache.store import StoreError
+from proxy_app.cache.qdrant import StoreError
 from proxy_app.embedding.purges import LOOK
 from proxy_app.entries.entry import Entry
 from proxy_app.settings import Settings
