@@ -45,14 +45,18 @@ STAGES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("proxy_app/cache/writes.py", ""),
             ("cache/store.py", "write"),
-            ("cache/store.py", "payload"),
+            ("cache/qdrant.py", "upsert"),
+            ("cache/qdrant.py", "payload"),
         ),
     ),
     (
         "store: HTTP client",
-        (("cache/exchange.py", ""), ("cache/store.py", "_call"), ("cache/store.py", "_once")),
+        (("cache/exchange.py", ""), ("cache/qdrant.py", "_call"), ("cache/qdrant.py", "_once")),
     ),
-    ("store: ask, cut the reply", (("proxy_app/cache/store.py", ""),)),
+    (
+        "store: ask, cut the reply",
+        (("cache/store.py", ""), ("cache/lookups.py", ""), ("cache/qdrant.py", "")),
+    ),
     ("upstream: HTTP client", (("upstream/connections.py", ""),)),
     (
         "upstream: batches, trials, permits",

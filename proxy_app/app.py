@@ -10,7 +10,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from proxy_app.cache.store import Store, StoreError
+from proxy_app.cache.qdrant import StoreError
+from proxy_app.cache.store import Store
 from proxy_app.cache.writes import Writes
 from proxy_app.embedding.permits import Permits
 from proxy_app.embedding.purges import Follower
@@ -31,6 +32,7 @@ from proxy_app.telemetry import metrics, turns
 from proxy_app.upstream.client import Upstream
 from proxy_app.upstream.model import Model
 from proxy_app.workers.board import Board
+from proxy_app.workers.folder import Folder
 from proxy_app.workers.purge_log import PurgeLog
 
 log = logging.getLogger("embedrack")
@@ -55,6 +57,7 @@ class Parts:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings = settings
+        self.folder = Folder(folder)
         self.bodies = Bodies(settings)
         self.upstream = Upstream(settings, folder)
         self.model = Model(settings, self.upstream)
@@ -71,9 +74,9 @@ class Parts:
             self.store,
             self.writes,
         )
-        self.board = Board(folder, self._measure)
+        self.board = Board(self.folder, self._measure)
         self.status = Status(settings, self.model, self.instances, self.store, self.board)
-        self.purges = PurgeLog(folder)
+        self.purges = PurgeLog(self.folder, settings.worker_count)
         self._follower = Follower(self.purges, self.service, self.store, self.writes)
         self._shown = ""
 
@@ -98,6 +101,7 @@ class Parts:
         if self.store is not None:
             await self.store.close()
         await self.upstream.close()
+        self.folder.close()
 
     async def _look_round(self) -> None:
         await self.model.look()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,7 +16,8 @@ from gunicorn.app.base import BaseApplication
 from proxy_app.http import tls
 from proxy_app.settings import Settings
 from proxy_app.telemetry import logs
-from proxy_app.workers import ledger
+from proxy_app.workers.folder import Folder
+from proxy_app.workers.ledger import Ledger
 from proxy_app.workers.purge_log import PurgeLog
 
 #: Connections that may wait to be accepted; aiohttp alone would leave 128.
@@ -57,7 +57,7 @@ class Server(BaseApplication):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._shared_dir = ledger.make_folder()
+        self._folder = Folder.create()
         super().__init__()
 
     def load_config(self) -> None:
@@ -72,7 +72,8 @@ class Server(BaseApplication):
             "backlog": BACKLOG,
             "timeout": 60,
             "graceful_timeout": 35,
-            "worker_tmp_dir": str(self._shared_dir),
+            # Not the folder itself: somebody may remove it, and gunicorn would end.
+            "worker_tmp_dir": str(self._folder.path.parent),
             "control_socket_disable": True,
             "proc_name": "embedrack",
             "certfile": settings.tls_certificate or None,
@@ -88,7 +89,7 @@ class Server(BaseApplication):
     ) -> Callable[[], Awaitable[web.AppRunner]]:
         """Return what each worker calls once it has its event loop."""
         settings = self._settings
-        folder = self._shared_dir
+        folder = self._folder.path
 
         async def make() -> web.AppRunner:
             # Not at the top: the master needs none of it.
@@ -117,14 +118,14 @@ class Server(BaseApplication):
         )
 
     def _child_exit(self, _: object, worker: Any) -> None:
-        PurgeLog(self._shared_dir).forget(worker.pid)
+        PurgeLog(self._folder, self._settings.worker_count).forget(worker.pid)
         try:
-            ledger.Ledger(self._shared_dir).close(worker.pid)
+            Ledger(self._folder).close(worker.pid)
         except OSError as error:  # not the master's end, for a few counts
             logs.log.warning("metrics: what worker %d counted is lost: %s", worker.pid, error)
 
     def _on_exit(self, _: object) -> None:
-        shutil.rmtree(self._shared_dir, ignore_errors=True)
+        self._folder.remove()
 
 
 def refuse_used_port(settings: Settings) -> None:

@@ -46,6 +46,7 @@ class Exchange:
         self._keep = keep
         self._loop = asyncio.get_running_loop()
         self._idle: deque[tuple[float, _Connection]] = deque()
+        self._is_closed = False
 
     async def post(self, path: str, body: bytes, seconds: float) -> tuple[int, bytes]:
         """Return a reply's status and body.
@@ -62,28 +63,55 @@ class Exchange:
             except _StaleError:
                 pass  # a new one has not been closed
         started = time.monotonic()
-        connecting = self._loop.create_connection(
-            lambda: _Connection(self._loop), self._host, self._port
-        )
-        _, connection = await asyncio.wait_for(connecting, seconds)
+        connection = await self._connect(seconds)
         return await self._ask(connection, request, seconds - (time.monotonic() - started))
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close what is idle, and what is under way as soon as it is over."""
+        self._is_closed = True
         while self._idle:
             self._idle.pop()[1].close()
+
+    async def _connect(self, seconds: float) -> _Connection:
+        connection = _Connection(self._loop)
+        connecting = self._loop.create_task(
+            self._loop.create_connection(lambda: connection, self._host, self._port)
+        )
+        try:
+            # Not wait_for: before Python 3.12 it may swallow a cancellation.
+            await asyncio.wait([connecting], timeout=seconds)
+            if not connecting.done():
+                raise asyncio.TimeoutError
+            connecting.result()
+        except BaseException:
+            if not connecting.cancel():
+                connecting.exception()  # else asyncio logs that nobody has looked at it
+            connection.close()
+            raise
+        return connection
 
     async def _ask(
         self, connection: _Connection, request: bytes, seconds: float
     ) -> tuple[int, bytes]:
-        answer = await connection.ask(request, seconds)
-        if connection.is_open:
-            now = time.monotonic()
-            self._idle.append((now, connection))
-            # Those at the other end are not used while there are enough at this one.
-            if now - self._idle[0][0] > self._keep:
-                self._idle.popleft()[1].close()
+        try:
+            answer = await connection.ask(request, seconds)
+        except BaseException:
+            # The rest of a reply must not be taken for the next one's. A cancellation ends up here
+            # also where the reply is whole.
+            connection.close()
+            raise
+        if connection.is_open and not self._is_closed:
+            self._keep_idle(connection)
+        else:
+            connection.close()
         return answer
+
+    def _keep_idle(self, connection: _Connection) -> None:
+        now = time.monotonic()
+        self._idle.append((now, connection))
+        # Those at the other end are not used while there are enough at this one.
+        if now - self._idle[0][0] > self._keep:
+            self._idle.popleft()[1].close()
 
     def _kept(self) -> _Connection | None:
         while self._idle:
@@ -108,7 +136,7 @@ class _Connection(asyncio.Protocol):
         self.is_open = True
 
     async def ask(self, request: bytes, seconds: float) -> tuple[int, bytes]:
-        """Send a request and return the reply; the connection is lost where there is none."""
+        """Send a request and return the reply; whoever asked closes it where there is none."""
         if self._transport is None:
             raise _StaleError
         reply: asyncio.Future[tuple[int, bytes]] = self._loop.create_future()
@@ -122,9 +150,6 @@ class _Connection(asyncio.Protocol):
             self._reply = None
             # An idle connection holds nothing of its last reply.
             self._received, self._status, self._parts = b"", 0, []
-            # What is still to come of it must not be taken for the next one's.
-            if reply.cancelled() or reply.exception() is not None:
-                self.close()
 
     def close(self) -> None:
         """Cut the connection."""
@@ -135,6 +160,8 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
+        if not self.is_open:  # closed before it was made
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take a part of the reply."""

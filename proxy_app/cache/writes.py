@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from proxy_app.cache.store import Store, StoreError
+from proxy_app.cache.qdrant import StoreError
+from proxy_app.cache.store import Store
 from proxy_app.entries.entry import Entry
 from proxy_app.entries.keys import point_id
 from proxy_app.errors import is_refusal
@@ -44,6 +45,7 @@ class Writes:
         self.size = 0
         self._queue: deque[Write] = deque()
         self._in_hand: list[Write] = []
+        self._sent: list[Write] = []  # of those, what the store has, or may have, by now
         self._filled = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -84,6 +86,11 @@ class Writes:
         except asyncio.TimeoutError:
             WRITES_DROPPED.inc(len(self))
 
+    @property
+    def is_taking_back(self) -> bool:
+        """Tell whether something that was purged is, or may be, yet to be deleted."""
+        return not all(write.wanted for write in self._sent)
+
     def purge(self, is_purged: Callable[[Write], bool]) -> None:
         """Write none of these any more; what is being written just now is deleted after it."""
         left: deque[Write] = deque()
@@ -114,16 +121,23 @@ class Writes:
 
     async def _write(self, batch: list[Write]) -> None:
         """Write a batch, however long Qdrant is away; halve one that Qdrant refuses."""
-        while points := [(write.point, write.entry) for write in batch if write.wanted]:
+        while wanted := [write for write in batch if write.wanted]:
+            self._sent = wanted
             try:
-                await self._store.write(batch[0].collection, points)
-                await self._take_back(batch, points)
-                return
+                await self._store.write(
+                    wanted[0].collection, [(write.point, write.entry) for write in wanted]
+                )
             except StoreError as error:
                 STORE_ERRORS["write"].inc()
                 if not is_refusal(error.status):
+                    # Without a reply it may have been written all the same.
+                    await self._take_back()
                     await asyncio.sleep(RETRY)
                     continue
+                self._sent = []
+            else:
+                await self._take_back()
+                return
             if len(batch) == 1:
                 WRITES_DROPPED.inc()
                 return
@@ -132,12 +146,19 @@ class Writes:
             await self._write(batch[middle:])
             return
 
-    async def _take_back(self, batch: list[Write], points: list[tuple[str, Entry]]) -> None:
-        """Delete what was purged while it was being written."""
-        written = {point for point, _ in points}
-        gone = [w.point for w in batch if not w.wanted and w.point in written]
-        if gone:
-            await self._store.delete(batch[0].collection, gone)
+    async def _take_back(self) -> None:
+        """Delete what was purged while it was being written, however often that fails."""
+        deleted: set[str] = set()
+        while gone := [
+            write.point for write in self._sent if not write.wanted and write.point not in deleted
+        ]:
+            try:
+                await self._store.delete(self._sent[0].collection, gone)
+                deleted.update(gone)
+            except StoreError:
+                STORE_ERRORS["write"].inc()
+                await asyncio.sleep(RETRY)
+        self._sent = []
 
 
 def cost_of(entry: Entry) -> int:

@@ -70,7 +70,7 @@ def _purge(options: argparse.Namespace) -> int:
         print("purged: the workers' memory; there is no store")
     if purged["workers_late"]:
         late = _count(purged["workers_late"], "worker")
-        raise client.CallError(f"{late} did not answer in time and may hold it a moment longer")
+        raise client.CallError(f"{late} did not confirm it and may still hold it: purge again")
     return 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict
 
 from proxy_app.errors import EmbedError, Kind
 
@@ -72,7 +72,8 @@ class Permits:
         self.queue_limit = queue_limit
         self.in_flight = 0
         self.queued = 0
-        self._line: deque[Turn] = deque()
+        # Any of them may leave, at the same cost as the first.
+        self._line: OrderedDict[Turn, None] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Permits in_flight={self.in_flight}/{self.total} queued={self.queued}>"
@@ -98,7 +99,7 @@ class Permits:
     def join(self, count: int) -> Turn:
         """Get in line for ``count`` permits; whoever joins must leave."""
         turn = Turn(self, count)
-        self._line.append(turn)
+        self._line[turn] = None
         self.queued += count
         self._grant()
         return turn
@@ -106,7 +107,7 @@ class Permits:
     def release(self, turn: Turn) -> None:
         """Take back what a turn holds; ``Turn.leave`` calls it once."""
         if turn in self._line:
-            self._line.remove(turn)
+            del self._line[turn]
             self.queued -= turn.count
         else:
             self.in_flight -= turn.count
@@ -114,10 +115,11 @@ class Permits:
 
     def _grant(self) -> None:
         # A batch larger than all permits (they were made fewer meanwhile) goes when it is alone.
-        while self._line and (
-            not self.in_flight or self.in_flight + self._line[0].count <= self.total
-        ):
-            turn = self._line.popleft()
+        while self._line:
+            turn = next(iter(self._line))
+            if self.in_flight and self.in_flight + turn.count > self.total:
+                return
+            del self._line[turn]
             self.queued -= turn.count
             self.in_flight += turn.count
             if not turn.granted.done():

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from proxy_app.cache.store import Store
 from proxy_app.cache.writes import Writes
 from proxy_app.embedding.service import Service
 from proxy_app.entries.keys import point_id
-from proxy_app.workers.purge_log import Purge, PurgeLog
+from proxy_app.errors import EmbedError, Kind
+from proxy_app.workers.purge_log import Purge, PurgeLog, last_of, purge_all, since
+
+log = logging.getLogger("embedrack")
 
 #: Seconds between two looks at the log.
 LOOK = 0.25
@@ -25,18 +29,34 @@ class Follower:
         self._store = store
         self._writes = writes
         # What was purged before this worker was there concerns nothing that it holds.
-        self._place = log.length()
-        log.note(self._place)
+        self._state = log.state()
+        self._last = last_of(log.read())
+        log.note(self._last)
+        self._noted = self._last
 
     async def run(self) -> None:
         """Follow for ever; run as a task."""
         while True:
-            if self._log.length() > self._place:
-                purges, self._place = self._log.read(self._place)
-                for purge in purges:
-                    self._apply(purge)
-                self._log.note(self._place)
+            self._look()
             await asyncio.sleep(LOOK)
+
+    def _look(self) -> None:
+        state = self._log.state()
+        if state != self._state:
+            logged = self._log.read()
+            purges = since(logged, self._last)
+            if purges is None:
+                log.warning("purges were missed: this worker forgets all that it holds")
+                purges = [purge_all()]
+            for purge in purges:
+                self._apply(purge)
+            self._state, self._last = state, last_of(logged)
+        # What is being written just now is deleted after that: only then is the purge done.
+        if self._writes is not None and self._writes.is_taking_back:
+            return
+        if self._noted != self._last or not self._log.is_noted():
+            self._log.note(self._last)
+            self._noted = self._last
 
     def _apply(self, purge: Purge) -> None:
         if purge.keys:
@@ -67,24 +87,42 @@ class Purger:
     async def purge(self, purge: Purge, current: str) -> dict[str, object]:
         """Purge, and say what happened; ``current`` is the collection that keys belong to.
 
-        Raises StoreError where the workers have purged and the store has not.
+        ``workers_late`` of the result counts the workers that did not confirm it. Raises StoreError
+        where the workers have purged and the store has not, EmbedError where the workers cannot be
+        reached.
         """
-        # Workers stop writing it, then the store forgets it, then workers forget what they read of
-        # it in between.
-        await self._log.wait(self._log.append(purge))
-        told: dict[str, object] = {}
-        try:
+        forgotten: dict[str, object] = {}
+        # Workers stop writing it; then the store forgets it. Who was late may have written it in
+        # between, so both are done once more.
+        for _ in range(2):
+            late = await self._workers_forget(purge)
             if self._store is not None:
-                told = await self._store_forgets(self._store, purge, current)
-        finally:
-            late = await self._log.wait(self._log.append(purge))
-        return told | {"workers_late": late}
+                forgotten = await self._store_forgets(self._store, purge, current, forgotten)
+            if not late:
+                break
+        # What workers read of the store before it forgot is forgotten too.
+        late = max(late, await self._workers_forget(purge))
+        return forgotten | {"workers_late": late}
 
-    async def _store_forgets(self, store: Store, purge: Purge, current: str) -> dict[str, object]:
+    async def _workers_forget(self, purge: Purge) -> int:
+        """Pass the purge on; returns how many workers have not confirmed it in time."""
+        try:
+            return await self._log.wait(self._log.append(purge))
+        except OSError as error:
+            raise EmbedError(
+                Kind.UNHEALTHY, f"the purge is not done: the workers cannot be reached: {error}"
+            ) from None
+
+    async def _store_forgets(
+        self, store: Store, purge: Purge, current: str, before: dict[str, object]
+    ) -> dict[str, object]:
+        """Delete it; returns what was deleted, with what was deleted ``before``."""
         if purge.keys:
             points = [point_id(bytes.fromhex(key)) for key in purge.keys]
             await store.delete(current, points)
             return {"texts": len(points)}
         names = [purge.collection] if purge.collection else await store.collections()
         dropped = [name for name in names if await store.drop(name)]
-        return {"collections": dropped}
+        former = before.get("collections", [])
+        assert isinstance(former, list)
+        return {"collections": sorted({*former, *dropped})}

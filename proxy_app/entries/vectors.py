@@ -19,6 +19,12 @@ FLOAT32_LIMIT = 3.4028235677973366e38
 #: Vectors that are checked before others get their turn: a tenth of a millisecond's work.
 TURN = 8
 
+#: The most characters that a float32 is printed with: 16 by TEI, 24 by a server that makes a
+#: float64 of it first.
+LONGEST = 24
+_TOO_LONG = b"0" * (LONGEST + 1)
+_ONE_CHARACTER = bytes.maketrans(b"0123456789+-.eE", b"0" * 15)
+
 _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
 _float_list = msgspec.json.Decoder(list[float])
 
@@ -50,6 +56,11 @@ def _has_positive_exponent(raw: bytes) -> bool:
             return True
         at = raw.find(b"e", at + 1)
     return b"E" in raw
+
+
+def has_long_number(raw: bytes) -> bool:
+    """Tell whether a vector has a number with more characters than any float32 is printed with."""
+    return _TOO_LONG in raw.translate(_ONE_CHARACTER)
 
 
 def checked(raw: bytes, dimension: int) -> bytes | None:
@@ -91,7 +102,7 @@ async def cut(body: bytes, count: int, dimension: int) -> list[bytes]:
         if index % TURN == TURN - 1:
             await asyncio.sleep(0)
         vector = checked(bytes(raw), wanted)
-        if vector is None:
+        if vector is None or has_long_number(vector):
             raise WrongVectorError(
                 Kind.BACKEND,
                 f"the upstream's embedding {index} of {count} is not {wanted} float32 numbers",

@@ -7,7 +7,8 @@ import asyncio
 import orjson
 from aiohttp import web
 
-from proxy_app.cache.store import Store, StoreError
+from proxy_app.cache.qdrant import StoreError
+from proxy_app.cache.store import Store
 from proxy_app.embedding.purges import Purger
 from proxy_app.embedding.service import Service
 from proxy_app.entries.collection import is_ours

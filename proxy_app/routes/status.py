@@ -19,7 +19,8 @@ import orjson
 from aiohttp import web
 
 from proxy_app import __version__
-from proxy_app.cache.store import Store, StoreError
+from proxy_app.cache.qdrant import StoreError
+from proxy_app.cache.store import Store
 from proxy_app.entries.identity import Identity
 from proxy_app.http import cors
 from proxy_app.settings import MIB, Settings

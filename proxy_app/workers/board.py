@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from proxy_app.telemetry.metrics import TALLIES
 from proxy_app.telemetry.samples import sample
 from proxy_app.telemetry.tallies import Sums
+from proxy_app.workers.folder import Folder
 from proxy_app.workers.history import History
 from proxy_app.workers.ledger import Ledger
 
@@ -23,7 +23,7 @@ TICK = 0.5
 class Board:
     """The folder of a server's workers; ``measure`` sets this worker's gauges."""
 
-    def __init__(self, folder: Path, measure: Callable[[], None]) -> None:
+    def __init__(self, folder: Folder, measure: Callable[[], None]) -> None:
         self._ledger = Ledger(folder)
         self._measure = measure
         self.history = History(folder)

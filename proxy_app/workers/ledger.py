@@ -8,13 +8,13 @@ whoever reads after another reader sees no smaller number.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from pathlib import Path
 
 import msgspec
 
 from proxy_app.telemetry.tallies import Snapshot, Sums, add
+from proxy_app.workers.folder import Folder
 
 #: Names of ended workers that are remembered, for whoever had just listed the folder.
 REMEMBERED = 100
@@ -31,31 +31,22 @@ _snapshot = msgspec.json.Decoder(Snapshot)
 _ended = msgspec.json.Decoder(_Ended)
 
 
-def make_folder() -> Path:
-    """Make an empty folder, in memory where the system has a place for that."""
-    shared = Path("/dev/shm")
-    place = shared if os.access(shared, os.W_OK | os.X_OK) else None
-    return Path(tempfile.mkdtemp(prefix="embedrack-", dir=place))
-
-
 class Ledger:
     """One process' view of the folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
         # A process id may come again; the time makes the name this process' own.
-        self._file = folder / f"worker-{os.getpid()}-{time.time_ns()}.json"
-        self._ended = folder / "ended.json"
+        self._file = folder.path / f"worker-{os.getpid()}-{time.time_ns()}.json"
+        self._ended = folder.path / "ended.json"
         self._published = b""
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Leave this process' tallies; costs nothing while they do not change."""
+        """Leave this process' tallies; costs next to nothing while they do not change."""
         content = msgspec.json.encode(snapshot)
-        if content == self._published:
+        if content == self._published and self._file.exists():
             return
-        # systemd-logind empties /dev/shm of a user's files when that user logs out.
-        if not self.folder.is_dir():
-            self.folder.mkdir(mode=0o700, exist_ok=True)
+        self._folder.ensure()
         replace(self._file, content)
         self._published = content
 
@@ -78,17 +69,18 @@ class Ledger:
         ended = self._read_ended()
         sums: Sums = {}
         add(sums, ended.counts)
-        files = list(self.folder.glob(f"worker-{pid}-*.json"))
+        self._folder.ensure()
+        files = list(self._folder.path.glob(f"worker-{pid}-*.json"))
         for path in files:
             add(sums, _snapshot.decode(path.read_bytes()).counts)
         counts = [(name, values, numbers) for (name, values), numbers in sums.items()]
         names = [*ended.files, *(path.name for path in files)][-REMEMBERED:]
         replace(self._ended, msgspec.json.encode(_Ended(counts, names)))
-        for path in self.folder.glob(f"worker-{pid}-*"):
+        for path in self._folder.path.glob(f"worker-{pid}-*"):
             path.unlink()
 
     def _workers(self) -> list[Path]:
-        return list(self.folder.glob("worker-*.json"))
+        return list(self._folder.path.glob("worker-*.json"))
 
     def _read_ended(self) -> _Ended:
         content = read_if(self._ended)

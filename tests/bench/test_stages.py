@@ -29,7 +29,7 @@ def test_the_client_counts_for_who_called_it() -> None:
     client = ("/y/aiohttp/client.py", "_request")
     called = [
         client,
-        ("/x/proxy_app/cache/store.py", "_once"),
+        ("/x/proxy_app/cache/qdrant.py", "_once"),
         ("/x/proxy_app/cache/store.py", "fetch"),
     ]
     assert stage_of([*called, *ROOTS]) == "store: HTTP client"

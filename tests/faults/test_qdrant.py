@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from proxy_app.cache.store import LOOKUP_POINTS
+from proxy_app.cache.lookups import LOOKUP_POINTS
 from proxy_app.embedding.service import TURN
 from tests.faults.conftest import gauges
 from tests.proxy.conftest import Proxy, StartProxy, listening, serving

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 
 from proxy_app.cache.exchange import Exchange, NotPlainError
+from tests.cancelling import Cancellation
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -20,11 +22,13 @@ class Server:
         self._replies = list(replies)
         self.requests: list[bytes] = []
         self.connections = 0
+        self.open = 0
         self.hang_up = False
         self.asked = asyncio.Event()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.open += 1
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -37,9 +41,10 @@ class Server:
                     await asyncio.sleep(0.02)
                 if self.hang_up:
                     return
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionResetError):
             return
         finally:
+            self.open -= 1
             writer.close()
 
 
@@ -112,6 +117,32 @@ async def test_the_server_ends_it_with_its_reply() -> None:
     assert server.connections == 2
 
 
+async def test_a_connection_that_the_server_says_it_closes_and_does_not() -> None:
+    closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+    server = Server([closing])
+    async with serving(server) as exchange:
+        assert await exchange.post("/points", b"", 10) == (200, b"{}")
+        for _ in range(100):
+            if not server.open:
+                break
+            await asyncio.sleep(0.01)
+        assert not server.open
+
+
+async def test_what_is_under_way_is_closed_after_its_reply() -> None:
+    server = Server([OK[:5], OK[5:]])
+    async with serving(server) as exchange:
+        asking = asyncio.create_task(exchange.post("/points", b"", 10))
+        await server.asked.wait()
+        exchange.close()
+        assert await asking == (200, b"{}")
+        for _ in range(100):
+            if not server.open:
+                break
+            await asyncio.sleep(0.01)
+        assert not server.open
+
+
 async def test_a_late_reply_is_nobodys() -> None:
     server = Server([OK[:5], *[b""] * 20, OK[5:]], [OK])
     async with serving(server) as exchange:
@@ -160,3 +191,40 @@ async def test_what_is_left_to_others(reply: bytes) -> None:
     async with serving(Server([reply])) as exchange:
         with pytest.raises(NotPlainError):
             await exchange.post("/points", b"", 10)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["it waits", "its reply is there"])
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_who_is_cancelled_leaves_no_connection(run: Callable[..., None], late: bool) -> None:
+    """Cancelled at every await, of a first request and of one over a kept connection."""
+
+    async def left(number: int, before: int) -> int | None:
+        """Cancel at one await; returns the connections that are left, None beyond the last."""
+        server = Server(*[[OK[:9], OK[9:]] for _ in range(before + 1)])
+        async with serving(server) as exchange:
+            for _ in range(before):
+                await exchange.post("/points", b"", 10)
+            cancellation = Cancellation(number, late)
+            with cancellation:
+                asking = asyncio.create_task(cancellation.of(exchange.post("/points", b"", 10)))
+                [reply] = await asyncio.gather(asking, return_exceptions=True)
+        for _ in range(100):
+            if not server.open:
+                break
+            await asyncio.sleep(0.01)
+        if not cancellation.happened:
+            assert reply == (200, b"{}")
+            return None
+        assert isinstance(reply, asyncio.CancelledError)
+        return server.open
+
+    async def at_every_await() -> None:
+        for before in (0, 1):
+            seen: list[int] = []
+            while (here := await left(len(seen) + 1, before)) is not None:
+                seen.append(here)
+            print(f"connections left, by await, after {before} requests: {seen}")
+            assert seen
+            assert not any(seen)
+
+    run(at_every_await())

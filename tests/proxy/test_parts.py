@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy_app.cache.memory import BASE64_OVERHEAD, ENTRY_OVERHEAD, Memory
-from proxy_app.embedding.permits import Permits
+from proxy_app.embedding.permits import Permits, Turn
 from proxy_app.embedding.service import share
 from proxy_app.entries.collection import collection_name, is_ours
 from proxy_app.entries.entry import Entry
@@ -204,6 +204,16 @@ def test_anything_else_is_not(raw: str) -> None:
         asyncio.run(cut(f"[{raw}]".encode(), 1, 2))
 
 
+def test_a_number_that_no_float32_is_printed_as_is_refused() -> None:
+    """One of 51 digits; the longest that are printed pass, as TEI prints them and as float64."""
+    exact = "0.1000000014901161193847656250000000000000000000001"
+    for text in ("-1.1754943508222875e-38", "-0.00012345679", "-1.1754944e-38"):
+        vector = f"[{text},1.0]".encode()
+        assert asyncio.run(cut(b"[" + vector + b"]", 1, 2)) == [vector]
+    with pytest.raises(EmbedError, match="is not 2 float32 numbers"):
+        asyncio.run(cut(f"[[1.0,{exact}]]".encode(), 1, 2))
+
+
 def test_an_empty_array_is_no_vector_of_one() -> None:
     assert not is_vector(b"[]", 1)
     assert is_vector(b"[5]", 1)
@@ -271,6 +281,29 @@ async def test_who_leaves_the_line_leaves_nothing_behind() -> None:
     turns[0].granted.cancel()
     for turn in turns:
         turn.leave()
+    assert repr(permits) == "<Permits in_flight=0/1 queued=0>"
+
+
+async def test_leaving_a_long_line_costs_the_same_from_any_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever leaves is not searched for among the others."""
+    compared = 0
+
+    def equal(one: Turn, other: object) -> bool:
+        nonlocal compared
+        compared += 1
+        return one is other
+
+    permits = Permits(1, 1000)
+    first, *turns = [permits.join(1) for _ in range(1000)]
+    monkeypatch.setattr(Turn, "__eq__", equal)
+    monkeypatch.setattr(Turn, "__hash__", object.__hash__)
+    for turn in reversed(turns):
+        turn.leave()
+    first.leave()
+    print(f"1,000 left: {compared} comparisons")
+    assert compared < 1000
     assert repr(permits) == "<Permits in_flight=0/1 queued=0>"
 
 

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy_app.telemetry import metrics
 from proxy_app.telemetry.tallies import Tallies, add
+from proxy_app.workers.folder import Folder
 from proxy_app.workers.ledger import Ledger
 from tests.proxy.conftest import Proxy, StartProxy, worker_pids
 from tests.stand_ins.qdrant import StandInQdrant
@@ -147,12 +148,15 @@ def test_histograms_are_prometheus_clients_own(values: list[float]) -> None:
 def test_a_folder_that_was_emptied_is_made_again(tmp_path: Path) -> None:
     tallies = Tallies()
     counter = tallies.counter("x", "X").labels()
-    ledger = Ledger(tmp_path / "folder")
+    ledger = Ledger(Folder(tmp_path / "folder"))
     for count in (1, 2):
-        shutil.rmtree(ledger.folder, ignore_errors=True)
+        shutil.rmtree(tmp_path / "folder")
         counter.inc()
         ledger.publish(tallies.snapshot())
         assert ledger.read() == {("x", ()): [count]}
+    shutil.rmtree(tmp_path / "folder")
+    ledger.publish(tallies.snapshot())  # as before
+    assert ledger.read() == {("x", ()): [2]}
 
 
 def test_counts_of_ended_workers_are_never_counted_twice_or_lost(tmp_path: Path) -> None:
@@ -160,7 +164,7 @@ def test_counts_of_ended_workers_are_never_counted_twice_or_lost(tmp_path: Path)
     tallies = Tallies()
     counter = tallies.counter("x", "X").labels()
     gauge = tallies.gauge("y", "Y").labels()
-    one, other = Ledger(tmp_path), Ledger(tmp_path)
+    one, other = Ledger(Folder(tmp_path)), Ledger(Folder(tmp_path))
     counter.inc(5)
     gauge.set(7)
     one.publish(tallies.snapshot())

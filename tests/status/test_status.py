@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from aiohttp import web
 from proxy_app.routes.status import traffic, verdict
 from proxy_app.telemetry.samples import WINDOW, Sample, latencies, points, quantile, within
 from proxy_app.upstream.probes import Report, read_metrics
+from proxy_app.workers.folder import Folder
 from proxy_app.workers.history import History
 from tests.proxy.conftest import StartProxy, listening, serving
 from tests.stand_ins.process import free_port
@@ -95,7 +97,7 @@ def test_latencies_are_of_the_requests_in_between() -> None:
 
 
 def test_one_samples_for_all_and_another_goes_on(tmp_path: Path) -> None:
-    one, other = History(tmp_path), History(tmp_path)
+    one, other = History(Folder(tmp_path)), History(Folder(tmp_path))
     assert one.is_due(0)
     assert not other.is_due(0)
     one.keep(sampled(0, 1, 1))
@@ -105,6 +107,22 @@ def test_one_samples_for_all_and_another_goes_on(tmp_path: Path) -> None:
     assert other.is_due(5)
     other.keep(sampled(5, 2, 2))
     assert [sample.time for sample in other.read()] == [0, 5]
+    other.close()
+
+
+def test_samples_outlive_a_folder_that_was_emptied(tmp_path: Path) -> None:
+    """One goes on with what it has, also where another worker comes that knows nothing of it."""
+    path = tmp_path / "folder"
+    one = History(Folder(path))
+    assert one.is_due(0)
+    one.keep(sampled(0, 1, 1))
+    shutil.rmtree(path)
+    assert one.is_due(5)
+    one.keep(sampled(5, 2, 2))
+    other = History(Folder(path))
+    assert not other.is_due(10)
+    assert [sample.time for sample in other.read()] == [0, 5]
+    one.close()
     other.close()
 
 
