@@ -7,12 +7,14 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 import orjson
 from aiohttp import web
 
 from local_stack.embedder import wire
 from local_stack.embedder.body import BodyError, reader
+from local_stack.embedder.document import document
 from local_stack.embedder.errors import TeiError
 from local_stack.embedder.request import (
     DecodeRequest,
@@ -26,9 +28,9 @@ from local_stack.embedder.request import (
     SimilarityRequest,
     TokenizeRequest,
 )
-from local_stack.embedder.service import Embedded, Service
+from local_stack.embedder.service import TEI_VERSION, Embedded, Service
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 _TEXT = "text/plain; charset=utf-8"
@@ -41,7 +43,7 @@ _PREFLIGHT = {
     "access-control-allow-methods": "GET,POST",
     "access-control-allow-headers": "content-type",
 }
-_UNKEYED = {"/health", "/ping", "/metrics"}
+_UNKEYED = {"/health", "/ping", "/metrics", "/api-doc/openapi.json"}
 _OPENAI = {"/embeddings", "/v1/embeddings"}
 _NO_RERANKER = "model is not a re-ranker model"
 _NO_CLASSIFIER = "Model is not a classifier model"
@@ -62,6 +64,7 @@ class App:
             "/health": {"GET": self._health},
             "/ping": {"GET": self._health},
             "/metrics": {"GET": self._metrics},
+            "/api-doc/openapi.json": {"GET": self._document},
             "/embed": embed,
             "/invocations": embed,
             "/embed_all": {"POST": _reading(EmbedAllRequest, self._embed_all)},
@@ -127,6 +130,9 @@ class App:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return _text(self._service.metrics.page())
+
+    async def _document(self, _: web.Request) -> web.Response:
+        return _json(orjson.dumps(document(TEI_VERSION)))
 
     async def _embed(self, body: EmbedRequest) -> web.Response:
         started = time.perf_counter()

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 Read = Callable[[bytes], T]
 
 #: What msgspec calls broken JSON, and what serde_json calls it.
@@ -57,9 +57,9 @@ class BodyError(Exception):
 
 
 def reader(kind: type[T]) -> Read[T]:
-    """Make a function that reads bodies as ``kind``, a struct; it raises ``BodyError``."""
+    """Make a function that reads bodies as ``kind``; it raises ``BodyError``."""
     decoder = msgspec.json.Decoder(kind, dec_hook=_untagged)
-    names = {field.name for field in msgspec.structs.fields(kind)}
+    names = set(kind.__struct_fields__)
 
     def read(body: bytes) -> T:
         try:

@@ -16,6 +16,9 @@ Input = str | list[int]
 """One input of a request: a text, or token ids."""
 Usize = Annotated[int, msgspec.Meta(ge=0)]
 Direction = Literal["Left", "left", "Right", "right"]
+# What is empty is refused later than what has another shape, and with another status.
+Text = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1})]
+Filled = msgspec.Meta(extra_json_schema={"minItems": 1})
 
 S = TypeVar("S", bound="Untagged")
 
@@ -145,8 +148,8 @@ class DecodeRequest(msgspec.Struct):
 class SimilarityInput(msgspec.Struct):
     """What ``/similarity`` compares."""
 
-    source_sentence: str
-    sentences: list[str]
+    source_sentence: Text
+    sentences: Annotated[list[Text], Filled]
 
 
 class SimilarityParameters(msgspec.Struct):
@@ -168,7 +171,7 @@ class RerankRequest(msgspec.Struct):
     """A request of ``/rerank``, which an embedder refuses."""
 
     query: str
-    texts: list[str]
+    texts: Annotated[list[str], Filled]
     truncate: bool | None = None
     truncation_direction: Direction = "Right"
     raw_scores: bool = False
