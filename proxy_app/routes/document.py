@@ -116,6 +116,8 @@ def amended(theirs: Schema) -> Schema:
 
 
 def _passed_on(method: str, operation: Schema) -> Schema:
+    if "responses" not in operation:  # beside the methods a path may have a text or parameters
+        return operation
     statuses = tuple(schemas.ERRORS) if method == "post" else schemas.BODILESS
     ours = schemas.errors("EmbedrackError", statuses)
     return operation | {"responses": _merged(operation["responses"], ours)}
