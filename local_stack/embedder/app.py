@@ -7,16 +7,30 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 import orjson
 from aiohttp import web
 
-from local_stack.embedder import serde, wire
+from local_stack.embedder import wire
+from local_stack.embedder.body import BodyError, reader
+from local_stack.embedder.document import document
 from local_stack.embedder.errors import TeiError
-from local_stack.embedder.service import Embedded, Service
-from local_stack.embedder.wire import EmbedRequest, Inputs
+from local_stack.embedder.request import (
+    DecodeRequest,
+    EmbedAllRequest,
+    EmbedRequest,
+    EmbedSparseRequest,
+    Inputs,
+    OpenAICompatRequest,
+    PredictRequest,
+    RerankRequest,
+    SimilarityRequest,
+    TokenizeRequest,
+)
+from local_stack.embedder.service import TEI_VERSION, Embedded, Service
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 _TEXT = "text/plain; charset=utf-8"
@@ -29,7 +43,7 @@ _PREFLIGHT = {
     "access-control-allow-methods": "GET,POST",
     "access-control-allow-headers": "content-type",
 }
-_UNKEYED = {"/health", "/ping", "/metrics"}
+_UNKEYED = {"/health", "/ping", "/metrics", "/api-doc/openapi.json"}
 _OPENAI = {"/embeddings", "/v1/embeddings"}
 _NO_RERANKER = "model is not a re-ranker model"
 _NO_CLASSIFIER = "Model is not a classifier model"
@@ -42,23 +56,24 @@ class App:
     def __init__(self, service: Service, api_key: str | None = None) -> None:
         self._service = service
         self._authorization = None if api_key is None else f"Bearer {api_key}".encode()
-        embed: dict[str, Handler] = {"POST": self._embed}
-        openai: dict[str, Handler] = {"POST": self._openai}
+        embed = {"POST": _reading(EmbedRequest, self._embed)}
+        openai = {"POST": _reading(OpenAICompatRequest, self._openai)}
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {**embed, "GET": self._health},
             "/info": {"GET": self._info},
             "/health": {"GET": self._health},
             "/ping": {"GET": self._health},
             "/metrics": {"GET": self._metrics},
+            "/api-doc/openapi.json": {"GET": self._document},
             "/embed": embed,
             "/invocations": embed,
-            "/embed_all": {"POST": self._embed_all},
-            "/embed_sparse": {"POST": self._embed_sparse},
-            "/similarity": {"POST": self._similarity},
-            "/rerank": {"POST": self._rerank},
-            "/predict": {"POST": self._predict},
-            "/tokenize": {"POST": self._tokenize},
-            "/decode": {"POST": self._decode},
+            "/embed_all": {"POST": _reading(EmbedAllRequest, self._embed_all)},
+            "/embed_sparse": {"POST": _reading(EmbedSparseRequest, self._embed_sparse)},
+            "/similarity": {"POST": _reading(SimilarityRequest, self._similarity)},
+            "/rerank": {"POST": _reading(RerankRequest, self._rerank)},
+            "/predict": {"POST": _reading(PredictRequest, self._predict)},
+            "/tokenize": {"POST": _reading(TokenizeRequest, self._tokenize)},
+            "/decode": {"POST": _reading(DecodeRequest, self._decode)},
             "/embeddings": openai,
             "/v1/embeddings": openai,
         }
@@ -98,9 +113,8 @@ class App:
             self._service.metrics.count("te_request_failure", f'err="{error.cause}"')
             body = wire.error_reply(error, openai=request.path in _OPENAI)
             return _json(body, status=error.status)
-        except serde.ReadError as error:
-            status, text = wire.read_error_reply(error)
-            return _text(text, status=status)
+        except BodyError as error:
+            return _text(str(error), status=error.status)
         except web.HTTPRequestEntityTooLarge:
             return _text("Failed to buffer the request body: length limit exceeded", status=413)
         except _NotJson:
@@ -117,20 +131,20 @@ class App:
     async def _metrics(self, _: web.Request) -> web.Response:
         return _text(self._service.metrics.page())
 
-    async def _embed(self, request: web.Request) -> web.Response:
-        body = await _read(request, wire.read_embed)
+    async def _document(self, _: web.Request) -> web.Response:
+        return _json(orjson.dumps(document(TEI_VERSION)))
+
+    async def _embed(self, body: EmbedRequest) -> web.Response:
         started = time.perf_counter()
         embedded = await self._service.embed(body)
         return _computed(wire.json_floats(np.stack(embedded.vectors)), embedded, started)
 
-    async def _embed_all(self, request: web.Request) -> web.Response:
-        body = await _read(request, wire.read_embed_all)
+    async def _embed_all(self, body: EmbedAllRequest) -> web.Response:
         started = time.perf_counter()
-        embedded = await self._service.embed(body, pooled=False)
+        embedded = await self._service.embed(body.as_embed(), pooled=False)
         return _computed(wire.json_floats(embedded.vectors), embedded, started)
 
-    async def _openai(self, request: web.Request) -> web.Response:
-        body = await _read(request, wire.read_openai)
+    async def _openai(self, body: OpenAICompatRequest) -> web.Response:
         started = time.perf_counter()
         embedded = await self._service.embed(EmbedRequest(body.input, dimensions=body.dimensions))
         reply = wire.openai_reply(
@@ -141,32 +155,26 @@ class App:
         )
         return _computed(reply, embedded, started)
 
-    async def _similarity(self, request: web.Request) -> web.Response:
-        body = await _read(request, wire.read_similarity)
+    async def _similarity(self, body: SimilarityRequest) -> web.Response:
         started = time.perf_counter()
         cosines, embedded = await self._service.similarity(body)
         return _computed(wire.json_floats(cosines), embedded, started)
 
-    async def _embed_sparse(self, request: web.Request) -> web.Response:
-        body = await _read(request, wire.read_embed_sparse)
+    async def _embed_sparse(self, body: EmbedSparseRequest) -> web.Response:
         self._service.refuse(body.inputs, _NO_SPLADE)
 
-    async def _rerank(self, request: web.Request) -> web.Response:
-        body = await _read(request, wire.read_rerank)
+    async def _rerank(self, body: RerankRequest) -> web.Response:
         if not body.texts:
             raise TeiError("Validation", "`texts` cannot be empty", "validation")
         raise TeiError("Backend", f"Backend error: {_NO_RERANKER}", "model_type")
 
-    async def _predict(self, request: web.Request) -> web.Response:
-        await _read(request, wire.read_predict)
+    async def _predict(self, _: PredictRequest) -> web.Response:
         self._service.refuse(Inputs([""], single=True), _NO_CLASSIFIER)
 
-    async def _tokenize(self, request: web.Request) -> web.Response:
-        body = await _read(request, wire.read_tokenize)
+    async def _tokenize(self, body: TokenizeRequest) -> web.Response:
         return _json(orjson.dumps(await self._service.tokenize(body)))
 
-    async def _decode(self, request: web.Request) -> web.Response:
-        body = await _read(request, wire.read_decode)
+    async def _decode(self, body: DecodeRequest) -> web.Response:
         return _json(orjson.dumps(await self._service.decode(body)))
 
 
@@ -174,11 +182,17 @@ class _NotJson(Exception):
     """A body that is not said to be JSON."""
 
 
-async def _read(request: web.Request, reader: serde.Reader[T]) -> T:
-    kind = request.content_type
-    if kind != _JSON and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise _NotJson
-    return serde.read(reader, await request.read())
+def _reading(kind: type[T], handle: Callable[[T], Awaitable[web.Response]]) -> Handler:
+    """Make a handler of one that takes a body of a kind."""
+    read = reader(kind)
+
+    async def handler(request: web.Request) -> web.Response:
+        said = request.content_type
+        if said != _JSON and not (said.startswith("application/") and said.endswith("+json")):
+            raise _NotJson
+        return await handle(read(await request.read()))
+
+    return handler
 
 
 def _json(body: bytes, *, status: int = 200) -> web.Response:

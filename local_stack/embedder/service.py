@@ -15,16 +15,15 @@ from local_stack.embedder.batcher import Answer, Batcher
 from local_stack.embedder.errors import TeiError
 from local_stack.embedder.metrics import Metrics
 from local_stack.embedder.model import Model, prepared
-from local_stack.embedder.tokens import Tokenizer
-from local_stack.embedder.wire import (
+from local_stack.embedder.request import (
     DecodeRequest,
     EmbedRequest,
-    Floats,
     Inputs,
     SimilarityRequest,
-    Timing,
     TokenizeRequest,
 )
+from local_stack.embedder.tokens import Tokenizer
+from local_stack.embedder.wire import Floats, Timing
 
 T = TypeVar("T")
 TEI_VERSION = "1.9.3"

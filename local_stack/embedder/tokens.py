@@ -8,7 +8,7 @@ from typing import Any
 import tokenizers
 
 from local_stack.embedder.errors import ModelError, TeiError
-from local_stack.embedder.wire import Input
+from local_stack.embedder.request import Input
 
 CHARACTERS_PER_TOKEN = 250
 """A text of more characters than this times the length limit is not tokenized whole."""

@@ -18,7 +18,7 @@ from aiohttp import web
 from local_stack.qdrant.app import make_app
 from local_stack.qdrant.catalogue import Catalogue
 from local_stack.qdrant.errors import ServiceError, StartupError
-from local_stack.qdrant.keeper import QUIET_S
+from local_stack.qdrant.keeper import FLUSH_INTERVAL_S, QUIET_S
 
 if sys.platform != "win32":
     import uvloop
@@ -57,6 +57,13 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         metavar="SECONDS",
         help="without requests before segments with many deleted points are rewritten",
     )
+    parser.add_argument(
+        "--flush",
+        type=float,
+        default=FLUSH_INTERVAL_S,
+        metavar="SECONDS",
+        help="between two flushes of what is new to the files of the segments",
+    )
     return parser.parse_args(arguments)
 
 
@@ -73,7 +80,7 @@ async def _serve(options: argparse.Namespace) -> None:
     catalogue = Catalogue(options.data_dir)
     try:
         runner = web.AppRunner(
-            make_app(catalogue, options.api_key, options.quiet),
+            make_app(catalogue, options.api_key, options.quiet, options.flush),
             access_log=None,
             keepalive_timeout=KEEP_ALIVE_S,
             shutdown_timeout=SHUTDOWN_S,

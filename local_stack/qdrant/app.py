@@ -27,7 +27,7 @@ from local_stack.qdrant.errors import (
     Unsupported,
 )
 from local_stack.qdrant.filters import read_filter
-from local_stack.qdrant.keeper import QUIET_S, Keeper
+from local_stack.qdrant.keeper import FLUSH_INTERVAL_S, QUIET_S, Keeper
 from local_stack.qdrant.schema import read_schema
 from local_stack.qdrant.settings import Change, Creation, changed, read_creation
 
@@ -61,18 +61,22 @@ log = logging.getLogger(__name__)
 
 
 def make_app(
-    catalogue: Catalogue, api_key: str | None = None, quiet_s: float = QUIET_S
+    catalogue: Catalogue,
+    api_key: str | None = None,
+    quiet_s: float = QUIET_S,
+    flush_s: float = FLUSH_INTERVAL_S,
 ) -> web.Application:
     """The application that serves a catalogue.
 
     With a key, only health routes do without it. `quiet_s` is the time without a request, in
-    seconds, after which segments with many deleted points are rewritten.
+    seconds, after which segments with many deleted points are rewritten, `flush_s` that between two
+    flushes of what is new.
     """
     app = web.Application(
         middlewares=[_guard(api_key), _empty_not_found], client_max_size=MAX_BODY_BYTES
     )
     app[CATALOGUE] = catalogue
-    app[KEEPER] = Keeper(catalogue, quiet_s)
+    app[KEEPER] = Keeper(catalogue, quiet_s, flush_s)
     app.cleanup_ctx.append(_upkeep)
     app.add_routes(
         [

@@ -27,9 +27,12 @@ log = logging.getLogger(__name__)
 class Keeper:
     """Flushes what changed every few seconds and optimises when nobody asks anything."""
 
-    def __init__(self, catalogue: Catalogue, quiet_s: float = QUIET_S) -> None:
+    def __init__(
+        self, catalogue: Catalogue, quiet_s: float = QUIET_S, flush_s: float = FLUSH_INTERVAL_S
+    ) -> None:
         """Takes care of the collections of a catalogue, present and future ones."""
         self._quiet_s = quiet_s
+        self._flush_s = flush_s
         self.last_request = time.monotonic()
         self._catalogue = catalogue
         self._flushed: dict[Collection, float] = {}
@@ -63,7 +66,7 @@ class Keeper:
         if collection.unflushed_bytes > FLUSH_BYTES:
             return True
         since = time.monotonic() - self._flushed.setdefault(collection, 0.0)
-        return collection.unflushed_bytes > 0 and since > FLUSH_INTERVAL_S
+        return collection.unflushed_bytes > 0 and since > self._flush_s
 
     def _optimize_is_due(self, collection: Collection) -> bool:
         if not collection.unoptimized:

@@ -12,11 +12,13 @@ import orjson
 
 from proxy_app import __version__
 from proxy_app.errors import EmbedError, Kind
+from proxy_app.routes import schemas
+from proxy_app.routes.schemas import Schema
 from proxy_app.upstream.client import Upstream
 
 _TAG = "Embedrack"
 
-_ALONE: dict[str, Any] = {
+_ALONE: Schema = {
     "openapi": "3.0.3",
     "info": {"license": {"name": "Apache 2.0"}},
     "paths": {},
@@ -33,25 +35,41 @@ _HEADERS = {
     },
 }
 
-#: Routes answered from the cache: what they do, and a body to try them with.
+#: Routes answered from the cache: what they do, the schemas of body, reply and errors, and a body
+#: to try them with.
+_TEI = ("EmbedrackEmbed", "EmbedrackVectors", "EmbedrackError")
+_OPENAI = ("EmbedrackOpenAI", "EmbedrackOpenAIVectors", "EmbedrackOpenAIError")
 _CACHED = {
-    "/embed": ("Embed in TEI's dialect", {"inputs": ["a text", "another"]}),
-    "/": ("As `/embed`, for a dense model", {"inputs": "a text"}),
-    "/invocations": ("As `/embed`, for a dense model", {"inputs": "a text"}),
-    "/v1/embeddings": ("Embed in OpenAI's dialect", {"input": ["a text"], "model": "any"}),
-    "/embeddings": ("As `/v1/embeddings`", {"input": ["a text"]}),
+    "/embed": ("Embed in TEI's dialect", _TEI, {"inputs": ["a text", "another"]}),
+    "/": ("As `/embed`, for a dense model", _TEI, {"inputs": "a text"}),
+    "/invocations": ("As `/embed`, for a dense model", _TEI, {"inputs": "a text"}),
+    "/v1/embeddings": ("Embed in OpenAI's dialect", _OPENAI, {"input": ["a text"], "model": "any"}),
+    "/embeddings": ("As `/v1/embeddings`", _OPENAI, {"input": ["a text"]}),
 }
 
-#: Routes that are the proxy's own, or that it answers in place of TEI.
+_JSON = "application/json"
+#: Routes that are the proxy's own, or that it answers in place of TEI: what they do, and what the
+#: reply is.
 _OWN = {
-    "/v1/models": "The served model, in OpenAI's shape",
-    "/info": "TEI's, with the proxy's batch limit and what the cache is keyed by",
-    "/health": "200 while misses can be answered; the body tells of upstream and store",
-    "/readyz": "As `/health`",
-    "/livez": "200 while the process answers at all",
-    "/metrics": "The proxy's metrics in Prometheus' format, summed over workers",
-    "/api-doc/openapi.json": "This document",
-    "/docs": "A page that shows this document",
+    "/": ("What this is", _JSON, "EmbedrackBanner"),
+    "/v1/models": ("The served model, in OpenAI's shape", _JSON, "EmbedrackModels"),
+    "/info": (
+        "TEI's, with the proxy's batch limit and what the cache is keyed by",
+        _JSON,
+        "EmbedrackInfo",
+    ),
+    "/health": (
+        "200 while misses can be answered; the body names what is wrong with upstream or store",
+        _JSON,
+        "EmbedrackHealth",
+    ),
+    "/readyz": ("As `/health`", _JSON, "EmbedrackHealth"),
+    "/livez": ("200 while the process answers at all", _JSON, "EmbedrackLive"),
+    "/metrics": ("Prometheus' text format, summed over workers", "text/plain", None),
+    "/status": ("A page that shows the figures below", "text/html", None),
+    "/status.json": ("Figures of all workers, store and instances", _JSON, "EmbedrackAny"),
+    "/api-doc/openapi.json": ("This document", _JSON, "EmbedrackAny"),
+    "/docs": ("A page that shows this document", "text/html", None),
 }
 
 
@@ -71,8 +89,11 @@ async def fetch(upstream: Upstream) -> dict[str, Any]:
         ) from None
 
 
-def amended(theirs: dict[str, Any]) -> dict[str, Any]:
-    """Return a document with our title, routes and headers; what it says of bodies stays."""
+def amended(theirs: Schema) -> Schema:
+    """Return a document with our title, routes, bodies, errors and headers.
+
+    What it says of replies stays, and of the bodies of the routes that are passed on.
+    """
     info = theirs["info"] | {
         "title": "Embedrack",
         "version": __version__,
@@ -80,32 +101,65 @@ def amended(theirs: dict[str, Any]) -> dict[str, Any]:
     }
     if theirs["info"].get("version"):
         info["x-tei-version"] = theirs["info"]["version"]
-    paths = {path: dict(methods) for path, methods in theirs["paths"].items()}
-    for path, (summary, example) in _CACHED.items():
-        former = paths.get(path, {}).get("post") or _operation(summary, example)
-        paths.setdefault(path, {})["post"] = _cached(former, summary)
-    for path, summary in _OWN.items():
-        paths.setdefault(path, {})["get"] = _operation(summary)
-    return theirs | {"info": info, "paths": paths}
-
-
-def _operation(summary: str, example: object = None) -> dict[str, Any]:
-    operation: dict[str, Any] = {
-        "tags": [_TAG],
-        "summary": summary,
-        "responses": {"200": {"description": summary}},
+    paths = {
+        path: {method: _passed_on(method, operation) for method, operation in methods.items()}
+        for path, methods in theirs["paths"].items()
     }
-    if example is not None:
-        content = {"application/json": {"schema": {"type": "object"}, "example": example}}
-        operation["requestBody"] = {"content": content, "required": True}
-    return operation
+    for path, (summary, names, example) in _CACHED.items():
+        former = theirs["paths"].get(path, {}).get("post", {})
+        paths.setdefault(path, {})["post"] = _cached(former, summary, names, example)
+    for path, (summary, media, name) in _OWN.items():
+        paths.setdefault(path, {})["get"] = _own(path, summary, media, name)
+    components = theirs.get("components", {})
+    ours = components.get("schemas", {}) | schemas.COMPONENTS
+    return theirs | {"info": info, "paths": paths, "components": components | {"schemas": ours}}
 
 
-def _cached(operation: dict[str, Any], summary: str) -> dict[str, Any]:
-    responses = dict(operation["responses"])
-    good = responses.get("200", {"description": summary})
-    responses["200"] = good | {"headers": good.get("headers", {}) | _HEADERS}
-    return operation | {"summary": f"{summary}, cached per input", "responses": responses}
+def _passed_on(method: str, operation: Schema) -> Schema:
+    if "responses" not in operation:  # beside the methods a path may have a text or parameters
+        return operation
+    statuses = tuple(schemas.ERRORS) if method == "post" else schemas.BODILESS
+    ours = schemas.errors("EmbedrackError", statuses)
+    return operation | {"responses": _merged(operation["responses"], ours)}
+
+
+def _cached(
+    operation: Schema, summary: str, names: tuple[str, str, str], example: object
+) -> Schema:
+    """Describe a cached route: its body is ours to read, its reply is TEI's."""
+    body, reply, error = names
+    good = operation.get("responses", {}).get("200") or _reply(summary, _JSON, reply)
+    errors = schemas.errors(error)
+    content = {_JSON: {"schema": schemas.ref(body), "example": example}}
+    return (
+        {"tags": [_TAG]}
+        | operation
+        | {
+            "summary": f"{summary}, cached per input",
+            "requestBody": {"content": content, "required": True},
+            "responses": {"200": good | {"headers": good.get("headers", {}) | _HEADERS}} | errors,
+        }
+    )
+
+
+def _own(path: str, summary: str, media: str, name: str | None) -> Schema:
+    error = "EmbedrackOpenAIError" if path.startswith("/v1/") else "EmbedrackError"
+    responses = {"200": _reply(summary, media, name)} | schemas.errors(error, schemas.BODILESS)
+    return {"tags": [_TAG], "summary": summary, "responses": responses}
+
+
+def _reply(summary: str, media: str, name: str | None) -> Schema:
+    schema = {"type": "string"} if name is None else schemas.ref(name)
+    return {"description": summary, "content": {media: {"schema": schema}}}
+
+
+def _merged(theirs: Schema, ours: Schema) -> Schema:
+    """Add our replies to TEI's: where both answer with a status, either's body may come."""
+    merged = ours | theirs
+    for status in ours.keys() & theirs.keys():
+        content = ours[status].get("content", {}) | theirs[status].get("content", {})
+        merged[status] = theirs[status] | ({"content": content} if content else {})
+    return merged
 
 
 def page() -> bytes:

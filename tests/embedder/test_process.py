@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from local_stack.embedder.__main__ import main
 
 from .process import JSON, ROOT, Process, Reply, command
 from .test_recorded import CASES
@@ -75,22 +77,38 @@ def test_requests_under_way_are_answered_before_it_ends(number: signal.Signals) 
         assert process.popen.wait(timeout=60) == 0
 
 
-def run(*flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*flags), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
-
-
 def test_a_port_in_use_is_said_in_one_sentence() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = run("--port", str(port))
+        flags = ("--port", str(port))
+        done = subprocess.run(
+            command(*flags), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith(f"embedder: Cannot listen on 127.0.0.1:{port}: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[str], str]]:
+    """Run the program on a folder that it refuses, and give what it says.
+
+    In this process, since another takes two seconds to start.
+    """
+
+    def refused(folder: str) -> str:
+        assert main(["--port", "0", "--model-dir", folder]) == 1
+        out, errors = capfd.readouterr()
+        assert out == ""
+        return errors
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield refused
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
@@ -111,24 +129,19 @@ def test_a_port_in_use_is_said_in_one_sentence() -> None:
     ],
 )
 def test_a_broken_model_folder_is_said_in_one_sentence(
-    tmp_path: Path, files: dict[str, str], complaint: str
+    tmp_path: Path, files: dict[str, str], complaint: str, run: Callable[[str], str]
 ) -> None:
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
-    done = run("--model-dir", str(tmp_path))
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert str(tmp_path) in done.stderr
-    assert complaint in done.stderr
-    assert done.stderr.count("\n") == 1
-    shutil.rmtree(tmp_path)
+    errors = run(str(tmp_path))
+    assert str(tmp_path) in errors
+    assert complaint in errors
+    assert errors.count("\n") == 1
 
 
-def test_a_missing_model_folder_is_said() -> None:
-    done = run("--model-dir", "no-such-folder")
-    assert done.returncode == 1
-    assert done.stderr == "embedder: The model folder no-such-folder does not exist.\n"
+def test_a_missing_model_folder_is_said(run: Callable[[str], str]) -> None:
+    assert run("no-such-folder") == "embedder: The model folder no-such-folder does not exist.\n"
 
 
 def test_permits_are_given_back(strict: Process) -> None:

@@ -38,7 +38,7 @@ def one_thread() -> Iterator[Process]:
 
 @pytest.fixture(scope="module")
 def alone(embedder: Process) -> dict[str, str]:
-    return {text: bits(embedder, text)[0] for text in some_texts(100)}
+    return {text: bits(embedder, text)[0] for text in some_texts(40)}
 
 
 def test_batches_of_every_size_agree(embedder: Process, alone: dict[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import struct
 import time
 from pathlib import Path
@@ -317,14 +318,23 @@ async def test_the_document_is_teis_with_ours(start: StartProxy, tei: StandInTei
     document = json.loads((await proxy.get("/api-doc/openapi.json"))[1])
     assert document["info"]["title"] == "Embedrack"
     assert document["info"]["x-tei-version"] == "1.9.3"
-    assert document["components"] == tei.document["components"]
-    assert document["paths"]["/rerank"] == tei.document["paths"]["/rerank"]
-    good = document["paths"]["/embed"]["post"]["responses"]["200"]
+    components = document["components"]["schemas"]
+    assert components["EmbedRequest"] == {"type": "object"}
+    rerank = document["paths"]["/rerank"]["post"]
+    assert rerank["summary"] == "Get Ranks."
+    assert rerank["responses"].pop("200") == reply
+    assert {"408", "413", "429", "503"} <= set(rerank["responses"])
+    embed = document["paths"]["/embed"]["post"]
+    good = embed["responses"]["200"]
     assert good.pop("headers").keys() == {"X-Cache", "Server-Timing"}
     assert good == reply
+    body = embed["requestBody"]["content"]["application/json"]["schema"]
+    assert components[body["$ref"].split("/")[-1]]["required"] == ["inputs"]
     assert {"/", "/invocations", "/v1/embeddings", "/v1/models", "/livez"} <= set(document["paths"])
     tei.document = {}  # a server that has none: ours alone
     document = json.loads((await proxy.get("/api-doc/openapi.json"))[1])
     assert "/rerank" not in document["paths"]
+    names = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
+    assert names <= set(document["components"]["schemas"])
     assert "post" in document["paths"]["/v1/embeddings"]
     assert 'fetch("api-doc/openapi.json")' in (await proxy.get("/docs"))[1]

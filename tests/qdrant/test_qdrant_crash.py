@@ -18,7 +18,7 @@ from tests.qdrant.server import Server, bits
 
 SIZE = 256
 BATCH = 64
-ROUNDS = 6
+SECONDS = (0.3, 1.1, 2.3, 0.6, 1.6)
 
 
 class Writer(threading.Thread):
@@ -92,8 +92,8 @@ def call(connection: http.client.HTTPConnection, method: str, path: str, body: A
 
 @pytest.fixture
 def eager(tmp_path: Path) -> Iterator[Server]:
-    """A process that rewrites segments while it is being written to."""
-    server = Server(tmp_path / "data", "--quiet", "0")
+    """A process that flushes and rewrites segments often while it is being written to."""
+    server = Server(tmp_path / "data", "--quiet", "0", "--flush", "1")
     yield server
     server.stop()
 
@@ -104,11 +104,11 @@ def test_nothing_acknowledged_is_lost_by_kill_9(eager: Server) -> None:
     server.create(size=SIZE)
     vectors: dict[int, bytes] = {}
     made: set[str] = set()
-    for round_ in range(ROUNDS):
+    for round_ in range(len(SECONDS)):
         writer = Writer(server, round_)
         writer.start()
         # From the middle of the first writes to several flushes and optimisations later.
-        time.sleep((0.3, 1.1, 2.7, 6.5, 0.7, 1.9)[round_])
+        time.sleep(SECONDS[round_])
         server.kill()
         writer.join()
         assert writer.vectors, "nothing was written before the kill"

@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from local_stack.qdrant import collection
 from local_stack.qdrant.app import make_app
 from local_stack.qdrant.catalogue import Catalogue
-from tests.qdrant.server import CACHE_SETTINGS, Server, refusal
+from tests.qdrant.server import CACHE_SETTINGS, START_S, Server, launch, refusal
 
 POINT = {"id": 1, "vector": [1, 2, 3, 4]}
 
@@ -66,7 +66,12 @@ def test_what_a_crash_left_behind_is_cleared(own_cache: Server) -> None:
 def test_a_port_in_use_is_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"port {port} on 127.0.0.1 is in use" in refusal(tmp_path / "data", port=port)
+        said = f"port {port} on 127.0.0.1 is in use"
+        assert said in refusal(tmp_path / "data", port)
+        process = launch(tmp_path / "data", port=port)  # and the same as a process
+        output, errors = process.communicate(timeout=START_S)
+    assert (process.returncode, output, errors.count("\n")) == (1, "", 1)
+    assert said in errors
 
 
 def test_a_folder_in_use_is_said(own: Server) -> None:
