@@ -15,6 +15,7 @@ from proxy_app.http.reply import NOT_STORED, Reply, failure
 from proxy_app.routes import document, openai, passthrough
 from proxy_app.routes.account import Account, Accounts, Handler, dialect_of
 from proxy_app.routes.embeddings import Embeddings
+from proxy_app.routes.inputs import Limits
 from proxy_app.settings import Settings
 from proxy_app.telemetry.logs import log
 from proxy_app.upstream.client import Upstream
@@ -36,6 +37,7 @@ class Handlers:
         accounts: Accounts,
     ) -> None:
         self._settings = settings
+        self._limits = Limits.of(settings)
         self._access = access
         self._embeddings = embeddings
         self._model = model
@@ -142,9 +144,7 @@ class Handlers:
     async def _pass_on(self, request: web.Request, _: Account) -> web.Response:
         """Everything else is TEI's."""
         body = await self._bodies.read(request)
-        return await passthrough.forward(
-            request, body, self._upstream, self._access, self._settings.max_inputs
-        )
+        return await passthrough.forward(request, body, self._upstream, self._access, self._limits)
 
     @web.middleware
     async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
 
 from proxy_app.errors import EmbedError, Kind
+from proxy_app.settings import Settings
+from proxy_app.upstream.batches import payload_limit, refuse_too_large
 
 #: Bytes of a body up to which its inputs are decoded without being counted first.
 SMALL = 64 * 1024
@@ -46,36 +48,39 @@ _ids = msgspec.json.Decoder(tuple[TokenId, ...])
 _TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
 
 
+class Limits(NamedTuple):
+    """How many inputs a request may have, and how many bytes of JSON one of them."""
+
+    inputs: int
+    size: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Return the limits that the settings have."""
+        return cls(settings.max_inputs, payload_limit(settings))
+
+
 def refuse_too_many(count: int, most: int) -> None:
     """Raise EmbedError where a request has more inputs than are allowed."""
     if count > most:
         raise EmbedError(Kind.VALIDATION, f"batch size {count} > maximum allowed batch size {most}")
 
 
-def refuse_too_large(size: int, limit: int) -> None:
-    """Raise EmbedError where an input's JSON has more bytes than the upstream takes."""
-    if size > limit:
-        raise EmbedError(
-            Kind.VALIDATION,
-            f"an input has {size} bytes as JSON, and the upstream takes {limit} (its "
-            "--payload-limit, EMBEDRACK_UPSTREAM_PAYLOAD_LIMIT)",
-            status=413,
-        )
-
-
-def refuse_unbounded(body: bytes, most: int, limit: int) -> None:
+def refuse_unbounded(body: bytes, limits: Limits) -> None:
     """Raise EmbedError for a body of too many inputs, or of token ids that no upstream takes.
 
-    Costs no object per input. Raises msgspec.DecodeError or RecursionError for what is not JSON.
+    Makes no object per input. What is no JSON is not refused here.
     """
-    outline = _outline.decode(body)
+    outline = _decoded(_outline, body)
+    if outline is None:
+        return
     for raw in (bytes(outline.inputs), bytes(outline.input)):
         if raw[:1] != b"[":
             continue
-        count = count_elements(raw, most)
-        refuse_too_many(count, most)
+        count = count_elements(raw, limits.inputs)
+        refuse_too_many(count, limits.inputs)
         if not count:
-            refuse_too_large(len(raw.translate(None, _WHITESPACE)), limit)
+            _refuse_too_many_ids(raw, limits)
 
 
 def count_elements(array: bytes, most: int) -> int:
@@ -97,37 +102,45 @@ def count_elements(array: bytes, most: int) -> int:
     return strings + lists
 
 
-def token_ids(body: bytes, most: int) -> list[tuple[int, ...]]:
-    """Find the lists of token ids in a body of any of TEI's routes.
+def token_ids(body: bytes, limits: Limits) -> list[bytes]:
+    """Find the lists of token ids in a body of any of TEI's routes, each as its JSON.
 
     A body that is not of that form has none; what is wrong with it is TEI's to say. Raises
-    EmbedError for more than ``most`` inputs in one request, or requests in one body.
+    EmbedError for more inputs in one request, or requests in one body, than are allowed, and for
+    ids that no upstream takes.
     """
     if b"input" not in body and b"\\u" not in body:  # which can spell any name
         return []
     request = _decoded(_request, body)
     if request is None:
         return []
-    found = list(_lists_of(request, most))
-    for raw in _elements_of(bytes(request.instances), most):
+    found = list(_lists_of(request, limits))
+    for raw in _elements_of(bytes(request.instances), limits):
         if (one := _decoded(_outline, raw)) is not None:
-            found += _lists_of(one, most)
+            found += _lists_of(one, limits)
     return found
 
 
-def _lists_of(request: _Outline, most: int) -> Iterator[tuple[int, ...]]:
+def _lists_of(request: _Outline, limits: Limits) -> Iterator[bytes]:
     for raw in (bytes(request.inputs), bytes(request.input)):
-        alone = raw[:1] == b"[" and not count_elements(raw, most)
-        for part in [raw] if alone else _elements_of(raw, most):
-            if part[:1] == b"[" and (ids := _decoded(_ids, part)):
-                yield ids
+        alone = raw[:1] == b"[" and not count_elements(raw, limits.inputs)
+        for part in [raw] if alone else _elements_of(raw, limits):
+            if part[:1] == b"[":
+                _refuse_too_many_ids(part, limits)
+                if _decoded(_ids, part):
+                    yield part
 
 
-def _elements_of(raw: bytes, most: int) -> list[bytes]:
+def _elements_of(raw: bytes, limits: Limits) -> list[bytes]:
     if raw[:1] != b"[":
         return []
-    refuse_too_many(count_elements(raw, most), most)
+    refuse_too_many(count_elements(raw, limits.inputs), limits.inputs)
     return [bytes(element) for element in _elements.decode(raw)]
+
+
+def _refuse_too_many_ids(array: bytes, limits: Limits) -> None:
+    # The proxy sends them on without the spaces that may stand between them.
+    refuse_too_large(len(array.translate(None, _WHITESPACE)), limits.size)
 
 
 def _decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:

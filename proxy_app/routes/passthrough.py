@@ -10,7 +10,7 @@ from yarl import URL
 
 from proxy_app.errors import EmbedError, Kind
 from proxy_app.http.access import Access
-from proxy_app.routes.inputs import token_ids
+from proxy_app.routes.inputs import Limits, token_ids
 from proxy_app.upstream.client import BrokenError, Upstream
 
 #: Headers that concern one connection (RFC 9110, 7.6.1) or that each side writes for itself.
@@ -35,14 +35,14 @@ _HOP_BY_HOP = frozenset(
 
 
 async def forward(
-    request: web.Request, body: bytes, upstream: Upstream, access: Access, most: int
+    request: web.Request, body: bytes, upstream: Upstream, access: Access, limits: Limits
 ) -> web.Response:
     """Send the request, whose body was read, to the upstream and return its reply.
 
-    Raises EmbedError, for more than ``most`` inputs too.
+    Raises EmbedError, for inputs beyond the limits too.
     """
     if request.method == "POST":
-        await upstream.refuse_unknown_ids(token_ids(body, most))
+        await upstream.refuse_unknown_ids(token_ids(body, limits))
     sent = _kept(request.headers.items())
     if access.is_ours(request):
         del sent["Authorization"]

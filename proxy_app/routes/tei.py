@@ -18,12 +18,12 @@ from proxy_app.entries.keys import Item
 from proxy_app.errors import EmbedError, Kind
 from proxy_app.http.reply import error_body
 from proxy_app.routes.dialect import Asked, Dialect
+from proxy_app.routes.inputs import TokenId
 
 T = TypeVar("T")
 
-_Id = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 #: What a request may hold as its inputs, in both dialects.
-Inputs = str | list[str | _Id | list[_Id]]
+Inputs = str | list[str | TokenId | tuple[TokenId, ...]]
 
 
 class _Embed(msgspec.Struct):
@@ -94,7 +94,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     )
 
 
-def items_of(inputs: str | list[str | int | list[int]]) -> list[Item]:
+def items_of(inputs: str | list[str | int | tuple[int, ...]]) -> list[Item]:
     """Turn TEI's ``inputs`` into items; a list of numbers is one input of token ids.
 
     Raises EmbedError for nothing to embed and for numbers mixed with texts.
@@ -111,7 +111,7 @@ def items_of(inputs: str | list[str | int | list[int]]) -> list[Item]:
             )
         items = [ids]
     else:
-        items = [e if isinstance(e, str) else tuple(e) for e in inputs if not isinstance(e, int)]
+        items = [element for element in inputs if not isinstance(element, int)]
     if not items or not all(items):
         raise EmbedError(Kind.EMPTY, "Input validation error: `inputs` cannot be empty")
     return items

@@ -6,6 +6,8 @@ import msgspec
 import orjson
 
 from proxy_app.entries.keys import Item, Params
+from proxy_app.errors import EmbedError, Kind
+from proxy_app.settings import Settings
 
 
 class Load(msgspec.Struct, frozen=True, gc=False):
@@ -19,6 +21,22 @@ class Load(msgspec.Struct, frozen=True, gc=False):
 def encode(item: Item) -> bytes:
     """Write an input as JSON."""
     return orjson.dumps(item)
+
+
+def payload_limit(settings: Settings) -> int:
+    """Return the bytes of JSON inputs that a batch may hold; its other fields need room too."""
+    return settings.upstream_payload_limit - 512
+
+
+def refuse_too_large(size: int, limit: int) -> None:
+    """Raise EmbedError where an input's JSON has more bytes than the upstream takes."""
+    if size > limit:
+        raise EmbedError(
+            Kind.VALIDATION,
+            f"an input has {size} bytes as JSON, and the upstream takes {limit} (its "
+            "--payload-limit, EMBEDRACK_UPSTREAM_PAYLOAD_LIMIT)",
+            status=413,
+        )
 
 
 def split(loads: list[Load], most: int, payload_limit: int) -> list[list[Load]]:

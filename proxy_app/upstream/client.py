@@ -15,7 +15,6 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
-import orjson
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -23,7 +22,7 @@ from proxy_app.entries import vectors
 from proxy_app.entries.keys import Params
 from proxy_app.errors import EmbedError, Kind
 from proxy_app.settings import Settings
-from proxy_app.upstream.batches import Load, fields_of
+from proxy_app.upstream.batches import Load, fields_of, payload_limit, refuse_too_large
 from proxy_app.upstream.connections import BrokenError as BrokenError
 from proxy_app.upstream.connections import Connections, Reply
 from proxy_app.upstream.instances import Instances
@@ -69,7 +68,7 @@ class Upstream:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._url = settings.upstream_url
-        self._payload_limit = settings.upstream_payload_limit
+        self.payload_limit = payload_limit(settings)
         self._probe_seconds = min(_PROBE, settings.upstream_timeout)
         self._connections = Connections(settings)
         self.instances = Instances(settings)
@@ -82,11 +81,6 @@ class Upstream:
     def connections(self) -> int:
         """How many connections were made that carried inputs."""
         return self._connections.count
-
-    @property
-    def payload_limit(self) -> int:
-        """Bytes of JSON inputs that a batch may hold, its other fields left room for."""
-        return self._payload_limit - 512
 
     def url(self, path: str) -> str:
         """Return the full URL of a path with its query."""
@@ -188,9 +182,10 @@ class Upstream:
         every input.
         """
         try:
-            self._refuse_too_large(batch)
+            for load in batch:
+                refuse_too_large(len(load.json), self.payload_limit)
             await self.refuse_unknown_ids(
-                [load.item for load in batch if not isinstance(load.item, str)]
+                [load.json for load in batch if not isinstance(load.item, str)]
             )
             return await self._embed(batch, b"]," + fields_of(params), dimension)
         except EmbedError as error:
@@ -253,9 +248,9 @@ class Upstream:
         if reply.status >= 500:
             raise reply.error()
 
-    async def decode(self, lists: list[tuple[int, ...]]) -> list[str] | None:
-        """Return the text of each list of token ids, or None where the upstream cannot tell."""
-        body = orjson.dumps({"ids": lists, "skip_special_tokens": False})
+    async def decode(self, lists: list[bytes]) -> list[str] | None:
+        """Return the text of each list of token ids (JSON), or None where that cannot be known."""
+        body = b'{"skip_special_tokens":false,"ids":[' + b",".join(lists) + b"]}"
         try:
             reply = await self._connections.call(self._connections.kept, "POST", "/decode", body)
         except BrokenError as error:
@@ -296,8 +291,8 @@ class Upstream:
             raise EmbedError(Kind.BACKEND, "the upstream's /tokenize sent no tokens per text")
         return counts
 
-    async def refuse_unknown_ids(self, lists: list[tuple[int, ...]]) -> None:
-        """Raise EmbedError (Validation) where ids decode to nothing, which would kill TEI."""
+    async def refuse_unknown_ids(self, lists: list[bytes]) -> None:
+        """Raise EmbedError (Validation) where ids (JSON) decode to nothing: they would kill TEI."""
         if lists and (texts := await self.decode(lists)) is not None and "" in texts:
             raise EmbedError(
                 Kind.VALIDATION,
@@ -305,17 +300,6 @@ class Upstream:
                 "send text instead (with LangChain's OpenAIEmbeddings: "
                 "check_embedding_ctx_length=False)",
             )
-
-    def _refuse_too_large(self, batch: list[Load]) -> None:
-        limit = self.payload_limit
-        for load in batch:
-            if len(load.json) > limit:
-                raise EmbedError(
-                    Kind.VALIDATION,
-                    f"an input has {len(load.json)} bytes as JSON, and the upstream takes "
-                    f"{limit} (its --payload-limit, EMBEDRACK_UPSTREAM_PAYLOAD_LIMIT)",
-                    status=413,
-                )
 
     def _late(self) -> EmbedError:
         return EmbedError(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy_app.errors import EmbedError
-from proxy_app.routes.inputs import count_elements, refuse_unbounded
+from proxy_app.routes.inputs import Limits, count_elements, refuse_unbounded
 
 MOST = 5
 #: Texts that look like JSON's own signs.
@@ -36,10 +36,10 @@ def test_what_is_refused(field: str) -> None:
     def body(inputs: str) -> bytes:
         return f'{{"other": [[1],[2],["]"]], "{field}": {inputs}, "more": {{"a": 1}}}}'.encode()
 
-    refuse_unbounded(body('"a [text]"'), 2, 10)
-    refuse_unbounded(body('["[[[[[[", [1]]'), 2, 10)
-    refuse_unbounded(body("[1, 2, 3, 4 ]"), 2, 9)
+    refuse_unbounded(body('"a [text]"'), Limits(2, 10))
+    refuse_unbounded(body('["[[[[[[", [1]]'), Limits(2, 10))
+    refuse_unbounded(body("[1, 2, 3, 4 ]"), Limits(2, 9))
     with pytest.raises(EmbedError, match="batch size 3 > maximum allowed batch size 2"):
-        refuse_unbounded(body("[[1], [2], []]"), 2, 10)
+        refuse_unbounded(body("[[1], [2], []]"), Limits(2, 10))
     with pytest.raises(EmbedError, match="an input has 9 bytes as JSON"):
-        refuse_unbounded(body("[1, 2, 3, 4 ]"), 2, 8)
+        refuse_unbounded(body("[1, 2, 3, 4 ]"), Limits(2, 8))
