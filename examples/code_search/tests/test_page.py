@@ -18,9 +18,9 @@ from tests.status.browser import MISSING, PROGRAM
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 
 ROOT = FOLDER.parents[1]
-#: Left out: this folder, which has the questions in it, and for the sake of time the tests.
-PARTS = ["bench", "docs", "inventory", "local_stack", "molecule", "playbooks", "proxy_app"]
-PARTS += ["roles", "scripts", "site.yml", "README.md", "Makefile"]
+#: Where the answer is, and where else it could be: the proxy's own code has lists of upstreams too.
+#: The whole repository takes a CPU two minutes.
+PARTS = ["inventory", "playbooks", "proxy_app/upstream", "roles", "site.yml", "README.md"]
 HOSTILE = "<img src=x onerror=window.__pwned=1>"
 
 
@@ -136,20 +136,18 @@ async def test_tabs_know_nothing_of_each_other(url: str, tmp_path: Path) -> None
         await first.shows("progress", "done")
 
 
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        ("", "name a repository"),
-        ("/nowhere/at/all", "is neither a folder here nor"),
-        ("ssh://host/owner/project", "ssh:// is not taken"),
-        ("--upload-pack=touch /tmp/x", "is neither a folder here nor"),
-    ],
-)
-async def test_a_wrong_source_is_answered_with_a_sentence(url: str, source: str, said: str) -> None:
+async def test_a_wrong_source_is_answered_with_a_sentence(url: str) -> None:
     async with tab(url) as page:
-        await page.write("source", source)
-        await page.press("start")
-        await page.shows("progress", said)
+        # No two in turn are answered alike, so that each answer is seen to come.
+        for source, said in (
+            ("", "name a repository"),
+            ("/nowhere/at/all", "is neither a folder here nor"),
+            ("ssh://host/owner/project", "ssh:// is not taken"),
+            ("--upload-pack=touch /tmp/x", "is neither a folder here nor"),
+        ):
+            await page.write("source", source)
+            await page.press("start")
+            await page.shows("progress", said)
 
 
 async def test_the_page_opens_without_an_endpoint_and_ends_at_ctrl_c(tmp_path: Path) -> None:
