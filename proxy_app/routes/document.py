@@ -5,6 +5,7 @@ An upstream that has none gets a document of the proxy's routes alone.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ _CACHED = {
 #: Routes that are the proxy's own, or that it answers in place of TEI.
 _OWN = {
     "/v1/models": "The served model, in OpenAI's shape",
+    "/v1/models/{id}": "The served model by its name, 404 for another",
     "/info": "TEI's, with the proxy's batch limit and what the cache is keyed by",
     "/health": "200 while misses can be answered; the body tells of upstream and store",
     "/readyz": "As `/health`",
@@ -85,7 +87,7 @@ def amended(theirs: dict[str, Any]) -> dict[str, Any]:
         former = paths.get(path, {}).get("post") or _operation(summary, example)
         paths.setdefault(path, {})["post"] = _cached(former, summary)
     for path, summary in _OWN.items():
-        paths.setdefault(path, {})["get"] = _operation(summary)
+        paths.setdefault(path, {})["get"] = _operation(summary) | _parameters(path)
     return theirs | {"info": info, "paths": paths}
 
 
@@ -99,6 +101,13 @@ def _operation(summary: str, example: object = None) -> dict[str, Any]:
         content = {"application/json": {"schema": {"type": "object"}, "example": example}}
         operation["requestBody"] = {"content": content, "required": True}
     return operation
+
+
+def _parameters(path: str) -> dict[str, Any]:
+    """Describe the parts of a path that a request fills in."""
+    names = re.findall(r"{(\w+)}", path)
+    described = {"in": "path", "required": True, "schema": {"type": "string"}}
+    return {"parameters": [{"name": name, **described} for name in names]} if names else {}
 
 
 def _cached(operation: dict[str, Any], summary: str) -> dict[str, Any]:
