@@ -131,6 +131,7 @@ class Service:
         self._permits = permits
         self._tokens = Tokens(settings, upstream, permits, model)
         self._keyers: dict[str, Keyer] = {}
+        self._params: tuple[Options, Identity | None, Params] = Options(), None, Params()
         self.memory = Memory(settings.memory_bytes, settings.cache_ttl)
         self.flights = Flights()
 
@@ -160,7 +161,7 @@ class Service:
         identity = self._model.identity
         if identity is None:
             return None
-        params = effective(options, identity)
+        params = self._effective(options, identity)
         # If the first of many is a miss, the keys of the others are not needed yet.
         if len(items) > 1 and None in self.memory.get_all(self._keys(items[:1], params, identity)):
             return None
@@ -174,13 +175,21 @@ class Service:
         """Return each item's key under a model; raises EmbedError as ``effective`` does."""
         return self._keys(items, effective(options, identity), identity)
 
+    def _effective(self, options: Options, identity: Identity) -> Params:
+        """Return ``effective``, kept from one request to the next: most have the same options."""
+        known_options, known_identity, params = self._params
+        if options != known_options or identity is not known_identity:
+            params = effective(options, identity)
+            self._params = options, identity, params
+        return params
+
     def _keys(self, items: list[Item], params: Params, identity: Identity) -> list[bytes]:
         return self._keyer(identity.namespace).keys(params, items)
 
     async def _embed(
         self, items: list[Item], options: Options, control: Control, identity: Identity
     ) -> Answer:
-        params = effective(options, identity)
+        params = self._effective(options, identity)
         keys: list[bytes] = []
         cached: list[Entry | None] = []
         for start in range(0, len(items), TURN):

@@ -7,6 +7,7 @@ three things that it should not: a Host header that names no host, HTTP/0.9 and 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
@@ -62,6 +63,7 @@ def read(text: bytes) -> Head | None:
     return Head(match["first"], headers, length, len(headers) < len(names))
 
 
+@lru_cache(maxsize=256)
 def is_host(value: str) -> bool:
     """Tell whether a Host header's value has the form of one; an empty one has."""
     return _HOST.fullmatch(value) is not None
@@ -69,9 +71,10 @@ def is_host(value: str) -> bool:
 
 def fault(request: web.BaseRequest) -> EmbedError | None:
     """Return what is wrong with a head that aiohttp has accepted: 505 or 400."""
-    if request.version not in (HttpVersion11, HttpVersion10):
-        version = f"{request.version.major}.{request.version.minor}"
-        return EmbedError(Kind.VALIDATION, f"HTTP/{version} is not spoken here", status=505)
+    version = request.version
+    if version != HttpVersion11 and version != HttpVersion10:
+        message = f"HTTP/{version.major}.{version.minor} is not spoken here"
+        return EmbedError(Kind.VALIDATION, message, status=505)
     if not is_host(request.headers.get(hdrs.HOST, "")):
         return EmbedError(Kind.VALIDATION, "the Host header names no host", status=400)
     return None

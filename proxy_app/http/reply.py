@@ -113,7 +113,8 @@ async def refuse(error: EmbedError) -> Reply:
 
 def name_server(response: web.StreamResponse) -> None:
     """Have a response of aiohttp's name the server as ours do."""
-    response.headers.setdefault(hdrs.SERVER, SERVER)
+    if not isinstance(response, Reply):
+        response.headers.setdefault(hdrs.SERVER, SERVER)
 
 
 def error_body(error: EmbedError) -> bytes:

@@ -17,8 +17,8 @@ from proxy_app.settings import Settings
 from proxy_app.telemetry import metrics
 from proxy_app.telemetry.logs import RequestLog
 
-#: Paths that begin so speak OpenAI's dialect, errors included.
-_OPENAI = ("/v1/embeddings", "/embeddings", "/v1/models")
+#: Paths that speak OpenAI's dialect, errors included, as does what is below the last one.
+_OPENAI = frozenset(("/v1/embeddings", "/embeddings", "/v1/models"))
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -83,7 +83,8 @@ def failed(account: Account, error: EmbedError) -> bytes:
 
 def dialect_of(path: str) -> Dialect:
     """Return the dialect whose errors a path answers with."""
-    return openai.DIALECT if path.startswith(_OPENAI) else tei.DIALECT
+    is_openai = path in _OPENAI or path.startswith("/v1/models/")
+    return openai.DIALECT if is_openai else tei.DIALECT
 
 
 def fields_of(account: Account) -> dict[str, object]:

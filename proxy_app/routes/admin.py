@@ -68,8 +68,8 @@ class Admin:
         try:
             return Reply([orjson.dumps(await self._route(request))])
         except StoreError as error:
-            told = f"the workers have purged, the store has not: {error}"
-            raise EmbedError(Kind.UNHEALTHY, told) from None
+            message = f"the workers have purged, the store has not: {error}"
+            raise EmbedError(Kind.UNHEALTHY, message) from None
 
     async def _route(self, request: web.Request) -> dict[str, object]:
         if not self._settings.admin_key:
@@ -78,8 +78,8 @@ class Admin:
             return await self.stats()
         if (request.method, request.path) == ("POST", "/admin/purge"):
             return await self.purge(await request.read())
-        told = "there are GET /admin/stats and POST /admin/purge"
-        raise EmbedError(Kind.VALIDATION, told, status=404)
+        message = "there are GET /admin/stats and POST /admin/purge"
+        raise EmbedError(Kind.VALIDATION, message, status=404)
 
     async def stats(self) -> dict[str, object]:
         """Return what the cache has and how often it helped, all workers together."""

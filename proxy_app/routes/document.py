@@ -53,6 +53,7 @@ _JSON = "application/json"
 _OWN = {
     "/": ("What this is", _JSON, "EmbedrackBanner"),
     "/v1/models": ("The served model, in OpenAI's shape", _JSON, "EmbedrackModels"),
+    "/v1/models/{id}": ("The served model by its name", _JSON, "EmbedrackModel"),
     "/info": (
         "TEI's, with the proxy's batch limit and what the cache is keyed by",
         _JSON,
@@ -145,7 +146,13 @@ def _cached(
 def _own(path: str, summary: str, media: str, name: str | None) -> Schema:
     error = "EmbedrackOpenAIError" if path.startswith("/v1/") else "EmbedrackError"
     responses = {"200": _reply(summary, media, name)} | schemas.errors(error, schemas.BODILESS)
-    return {"tags": [_TAG], "summary": summary, "responses": responses}
+    described = {"tags": [_TAG], "summary": summary, "responses": responses}
+    names = re.findall(r"{(\w+)}", path)
+    if names:
+        responses["404"] = _reply("There is none of this name", _JSON, "EmbedrackNotFound")
+        one = {"in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        described["parameters"] = [{"name": name} | one for name in names]
+    return described
 
 
 def _reply(summary: str, media: str, name: str | None) -> Schema:

@@ -89,14 +89,23 @@ COMPONENTS: dict[str, Schema] = {
     "EmbedrackModels": _object(
         "object data",
         object=_word("list"),
-        data=_list(
-            _object(
-                "id object created owned_by",
-                id=_STRING,
-                object=_word("model"),
-                created=_INTEGER,
-                owned_by=_STRING,
-            )
+        data=_list(ref("EmbedrackModel")),
+    ),
+    "EmbedrackModel": _object(
+        "id object created owned_by",
+        id=_STRING,
+        object=_word("model"),
+        created=_INTEGER,
+        owned_by=_STRING,
+    ),
+    "EmbedrackNotFound": _object(
+        "error",
+        error=_object(
+            "message type param code",
+            message=_STRING,
+            type=_STRING,
+            param=_STRING,
+            code=_STRING,
         ),
     ),
     "EmbedrackInfo": _object(

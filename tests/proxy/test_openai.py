@@ -331,6 +331,8 @@ async def test_the_document_is_teis_with_ours(start: StartProxy, tei: StandInTei
     body = embed["requestBody"]["content"]["application/json"]["schema"]
     assert components[body["$ref"].split("/")[-1]]["required"] == ["inputs"]
     assert {"/", "/invocations", "/v1/embeddings", "/v1/models", "/livez"} <= set(document["paths"])
+    [parameter] = document["paths"]["/v1/models/{id}"]["get"]["parameters"]
+    assert (parameter["name"], parameter["in"]) == ("id", "path")
     tei.document = {}  # a server that has none: ours alone
     document = json.loads((await proxy.get("/api-doc/openapi.json"))[1])
     assert "/rerank" not in document["paths"]

@@ -18,9 +18,15 @@ expected-statuses = ["2xx", 422, 424]
 [checks.negative_data_rejection]
 expected-statuses = [400, 413, 415, 422, 424]
 
+# Only one name is served.
+[[operations]]
+include-path = "/v1/models/{id}"
+[operations.checks.positive_data_acceptance]
+expected-statuses = ["2xx", 404]
+
 # Other methods of the proxy's own routes are passed on, and TEI knows no such path: 404, not 405.
 [[operations]]
-include-path-regex = "^/(docs|livez|readyz|status|status.json|v1/models)$"
+include-path-regex = "^/(docs|livez|readyz|status|status.json|v1/models(/.id.)?)$"
 [operations.checks.unsupported_method]
 enabled = false
 """
