@@ -37,9 +37,9 @@ log = logging.getLogger("embedrack")
 POLL = 2.0
 #: Seconds for which a dimension that was measured is beyond doubt.
 SETTLED = 1.0
-#: Seconds that the default prompt may take to be told: of a new model, and of a known one.
+#: Seconds for the reply that shows the default prompt: of a new model, and of a known one.
 _NEW_PROMPT, _PROMPT = 10.0, 1.0
-#: Seconds for which it is not asked for after it could not be told.
+#: Seconds for which it is not asked for after that failed.
 _PROMPT_PAUSE = 30.0
 
 

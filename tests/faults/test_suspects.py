@@ -282,15 +282,15 @@ async def test_a_process_that_really_dies_is_restarted_twice() -> None:
     try:
         async with serving(f"http://127.0.0.1:{port}", workers=3) as proxy:
             await proxy.until(proxy.is_ready)
-            told: Counter[int] = Counter()
+            seen: Counter[int] = Counter()
 
             async def refused_by_all() -> bool:
                 several = (embed_anew(proxy, ["poison", "mate"]) for _ in range(8))
                 statuses = [status for status, _ in await asyncio.gather(*several)]
-                told.update(statuses)
+                seen.update(statuses)
                 return set(statuses) == {424}
 
-            # While it starts again they may be told that it is away; so first and last once more.
+            # While it starts again some get a 503; so first and last once more.
             await proxy.until(refused_by_all)
 
             async def answers_others() -> bool:
@@ -300,8 +300,8 @@ async def test_a_process_that_really_dies_is_restarted_twice() -> None:
             await proxy.until(refused_by_all)
             await proxy.until(answers_others)
             print(
-                f"a deadly text sent {told.total()} times, eight at once, to 3 workers before one "
-                f"process: it was restarted {starts - 1} times; answers {dict(told)}"
+                f"a deadly text sent {seen.total()} times, eight at once, to 3 workers before one "
+                f"process: it was restarted {starts - 1} times; answers {dict(seen)}"
             )
             assert starts <= 3
     finally:
