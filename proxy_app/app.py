@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -82,9 +83,14 @@ class Parts:
 
     async def run(self, _: web.Application) -> AsyncIterator[None]:
         """Run the background jobs for as long as the application (an aiohttp cleanup context)."""
+        if self.model.identity is not None and self.store is not None:
+            # Hits of a model that is remembered need no upstream.
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(look_after(self.store, self.model.identity), FIRST_LOOK)
         first = asyncio.create_task(self._look_round())
-        # Who is connected before that would get a needless miss or 503; who hangs delays no start.
-        await asyncio.wait([first], timeout=FIRST_LOOK)
+        # Clients accepted earlier would get an avoidable miss or 503; an upstream that hangs delays
+        # no start.
+        await asyncio.wait([first], timeout=FIRST_LOOK if self.model.identity is None else 0)
         jobs = [self.model.watch, self.keep_house, self.board.run, self._follower.run, turns.watch]
         if self.store is not None and self.writes is not None:
             jobs += [self.writes.run, partial(self._look_after_store, self.store)]

@@ -143,6 +143,9 @@ class Settings:
     dimension: int = _setting(
         0, "the model's dimension, to be checked; 0: as the model says", least=0
     )
+    data_folder: str = _setting(
+        "", "folder where the next start finds which model was served; empty: it asks TEI first"
+    )
     log_level: str = _setting("info", "", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("auto", "auto: text on a terminal", choices=("auto", "json", "text"))
     log_sample: int = _setting(1000, "log one of this many good requests; 0: none", least=0)

@@ -119,6 +119,7 @@ class Handlers:
         body = {
             "status": "ok" if self._model.healthy else "unhealthy",
             "upstream": self._model.problem or "ok",
+            "model": self._model.state,
             "store": "none: L1 alone" if self._store is None else self._store.problem or "ok",
         }
         if self._model.healthy:

@@ -115,7 +115,8 @@ class Status:
                 dropped=int(samples[-1].dropped - recent.dropped),
             ),
             "workers": workers,
-            "model": identity and describe(identity, self._settings.qdrant_collection),
+            "model": identity
+            and describe(identity, self._settings.qdrant_collection) | {"state": self._model.state},
             "instances": [asdict(one) for one in instances],
             "upstream": {
                 "inflight_inputs": int(total(sums, "embedrack_inflight_inputs")),

@@ -176,8 +176,9 @@ class Upstream:
         return await self.probe("POST", "/embed", _KNOWN_GOOD, patient=True)
 
     async def embed(self, batch: list[Load], params: Params, dimension: int) -> Result:
-        """Embed one batch (TEI's limits are the caller's to keep), resending as told above.
+        """Embed one batch (TEI's limits are the caller's to keep).
 
+        What is sent again is for ``suspects`` to decide.
         What failed has its error among the outcomes; a batch that failed as one has the same for
         every input.
         """

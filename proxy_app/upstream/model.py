@@ -10,6 +10,9 @@ wait before it began. Only where the balancer leads to instances of one namespac
 load that word waits in TEI's queue like any other; and again when a reply's vectors look wrong.
 Nor does it tell the default prompt: the same word's tokens do, which are asked for at each look and
 after each new connection.
+
+A restart finds both in a record, so that it need not wait until TEI embeds. Where the namespace is
+pinned the record names the model until ``/info`` does, else only what ``/info`` says counts.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ from proxy_app.entries import vectors
 from proxy_app.entries.identity import Identity, namespace_of
 from proxy_app.errors import EmbedError, Kind
 from proxy_app.settings import Settings
+from proxy_app.upstream import record
 from proxy_app.upstream.client import Upstream
+from proxy_app.upstream.record import Record
 
 log = logging.getLogger("embedrack")
 
@@ -32,9 +37,9 @@ log = logging.getLogger("embedrack")
 POLL = 2.0
 #: Seconds for which a dimension that was measured is beyond doubt.
 SETTLED = 1.0
-#: Seconds that the default prompt may take to be told: of a new model, and of a known one.
+#: Seconds for the reply that shows the default prompt: of a new model, and of a known one.
 _NEW_PROMPT, _PROMPT = 10.0, 1.0
-#: Seconds for which it is not asked for after it could not be told.
+#: Seconds for which it is not asked for after that failed.
 _PROMPT_PAUSE = 30.0
 
 
@@ -49,6 +54,9 @@ class Model:
         self._info = b""
         self._prompt: list[int] = []
         self._prompt_failed = -_PROMPT_PAUSE
+        self._record = record.read(settings)
+        if self._record is not None:
+            self._recall(self._record)
         # When the dimension was measured: connections made until then, and the clock.
         self._measured = (-1, 0.0)
         self._lock = asyncio.Lock()
@@ -61,6 +69,23 @@ class Model:
     def identity(self) -> Identity | None:
         """The identity last seen; it stays while the upstream is away, so hits are answered."""
         return self._identity
+
+    @property
+    def state(self) -> str:
+        """Say how the identity is known: ``unknown``, ``remembered`` or ``confirmed``."""
+        if self._identity is None:
+            return "unknown"
+        return "confirmed" if self._confirmed >= 0 else "remembered"
+
+    def _recall(self, record: Record) -> None:
+        """Take the model of before the restart for granted as far as the namespace is pinned."""
+        self._info = record.info.encode()
+        self._prompt = record.prompt
+        self._upstream.instances.read()
+        if self._upstream.instances.is_pinned:
+            info = orjson.loads(self._info)
+            namespace = namespace_of(info, record.dimension, record.word, record.prompt)
+            self._identity = Identity(info, namespace, record.dimension)
 
     def require(self) -> Identity:
         """Return the identity, or raise EmbedError (Unhealthy) with the reason."""
@@ -159,9 +184,9 @@ class Model:
             )
         await self._read_prompt(is_new=body != self._info)
         former, word = self._identity, self._settings.namespace
-        dimension = former.dimension if former else 0
+        dimension = former.dimension if former else self._recorded_dimension(body)
         namespace = namespace_of(info, dimension, word, self._prompt)
-        known = former is not None and namespace == former.namespace
+        known = namespace == former.namespace if former else bool(dimension)
         if measure or not known:
             dimension = await self._measure()
             self._measured = (count, time.monotonic())
@@ -169,6 +194,7 @@ class Model:
         self._identity = Identity(info, namespace, dimension)
         self._info = body
         self._confirmed = count
+        self._keep_record()
         if former is None or former.namespace != namespace:
             log.info(
                 "model: %s, dimension %d, collection %s",
@@ -176,6 +202,26 @@ class Model:
                 dimension,
                 self._identity.collection(self._settings.qdrant_collection),
             )
+
+    def _recorded_dimension(self, info: bytes) -> int:
+        """Return the dimension that was measured before the restart, 0 where it was not."""
+        known = self._record is not None and self._record.info.encode() == info
+        return self._record.dimension if self._record and known else 0
+
+    def _keep_record(self) -> None:
+        """Write down what is known for the next start, where it has changed."""
+        assert self._identity is not None
+        settings = self._settings
+        latest = Record(
+            settings.upstream_url,
+            settings.namespace,
+            self._info.decode(),
+            self._prompt,
+            self._identity.dimension,
+        )
+        if latest != self._record:
+            self._record = latest
+            record.write(settings, latest)
 
     async def _read_prompt(self, *, is_new: bool) -> None:
         """Read the default prompt; raises EmbedError where that fails for a model that is new.

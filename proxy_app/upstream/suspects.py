@@ -6,10 +6,10 @@ connection, one after the other over all workers, and only after a known-good re
 So an instance may die unnoticed by clients.
 
 A suspect that breaks its connection again, alone and right after a known-good request was answered,
-is refused for an hour, by every worker: an input that kills instances costs two restarts. Only
-where known-good requests break their connections too, which a dead process does not do to them (it
-takes no connection), it may have been the beginning of an outage. The input has another chance
-then, but no third.
+is refused for an hour, by every worker: an input that kills instances costs two restarts. But it is
+blamed for nothing where known-good requests break their connections too, by an outage or a sick
+instance: it is only not sent for some seconds. A dead process does not do that to them, since it
+takes no connection.
 
 In an outage known-good requests fail. Whatever is sent then fails without being sent again, and
 nothing is held against it. What was sent as the outage began stays suspect, which costs one
@@ -32,8 +32,8 @@ from proxy_app.upstream.instances import Instances
 from proxy_app.upstream.trials import (
     BROKE,
     FAILED,
+    PAUSED,
     REFUSED,
-    STRUCK,
     SURVIVED,
     SUSPECT,
     Trial,
@@ -49,6 +49,9 @@ _ATTEMPT = 0.005
 #: Seconds from a broken connection to the next request: a process that dies closes one socket after
 #: the other, and while it still listens it would break an innocent one's connection too.
 _DEATH = 0.1
+#: Known-good requests, sent at once, that have to be answered before an input is refused: one for
+#: each instance, and some where there may be more instances than we know of.
+_AT_LEAST = 4
 
 T = TypeVar("T")
 
@@ -122,8 +125,8 @@ class Suspects:
 
     async def send(self, key: bytes, send: Callable[[], Awaitable[T]]) -> T:
         """Send a suspect alone, in one's turn; raises EmbedError where it is refused."""
-        if self._trials.verdict(key) == REFUSED:
-            raise refusal()
+        if (verdict := self._trials.verdict(key)) in (PAUSED, REFUSED):
+            raise refusal(verdict)
         try:
             answer = await send()
         except BrokenError as error:
@@ -134,22 +137,20 @@ class Suspects:
         return answer
 
     async def _blame(self, key: bytes) -> None:
-        """Refuse a suspect, unless it may have been an outage; raises EmbedError where refused."""
+        """Refuse a suspect, unless known-good requests break as it did; raises EmbedError then."""
         self._trials.note(BROKE)
-        had_a_chance = self._trials.verdict(key) == STRUCK
-        self._trials.judge(key, STRUCK)
+        self._trials.judge(key, PAUSED)  # until it is known, whatever ends this worker meanwhile
         try:
-            await self._ask(self._instances.count)
+            await self._ask(max(_AT_LEAST, self._instances.count))
         except BrokenError:
-            if not had_a_chance:
-                return
+            return
         except EmbedError:
             pass  # no instance is left: it died of the input
         self._trials.judge(key, REFUSED)
-        raise refusal()
+        raise refusal(REFUSED)
 
     async def _ask(self, count: int) -> None:
-        """Send known-good requests, for each of so many instances one, all at once.
+        """Send so many known-good requests at once.
 
         Raises BrokenError or EmbedError where one failed.
         """

@@ -43,12 +43,13 @@ _NOBODY = bytes(8 * GROUP)
 _BITS = 23
 _MEANING = (1 << _BITS) - 1
 _LEAST_VERDICT = 1 << 22
-#: What is held against an input: its connection broke beside others'; it broke alone, but then a
-#: known-good request's did too; it is refused. ``SURVIVED`` and ``UNKNOWN`` are the other outcomes.
-SUSPECT, STRUCK, REFUSED = range(_LEAST_VERDICT, _LEAST_VERDICT + 3)
+#: What is held against an input: its connection broke beside others', so it is sent alone; it broke
+#: alone, but known-good requests' did too, so it is not sent for a while, and then alone; it is
+#: refused. ``SURVIVED`` and ``UNKNOWN`` are the other outcomes.
+SUSPECT, PAUSED, REFUSED = range(_LEAST_VERDICT, _LEAST_VERDICT + 3)
 UNKNOWN, SURVIVED = 0, 1
-#: Seconds for which something is held against an input.
-HELD = 3600.0
+#: Seconds for which that is held against it.
+_HELD = {SUSPECT: 3600.0, PAUSED: 10.0, REFUSED: 3600.0}
 
 #: A trial's end, in times of what the upstream may take, and at most in seconds, which have room
 #: in the word. Nobody waits for it but where a worker died whose number another process has.
@@ -98,7 +99,7 @@ class Trials:
     def __repr__(self) -> str:
         verdicts = [word & _MEANING for word in self._words]
         refused = verdicts.count(REFUSED)
-        suspects = verdicts.count(SUSPECT) + verdicts.count(STRUCK)
+        suspects = verdicts.count(SUSPECT) + verdicts.count(PAUSED)
         return f"<Trials inputs={len(self)} suspects={suspects} refused={refused}>"
 
     def close(self) -> None:
@@ -148,12 +149,12 @@ class Trials:
         if outcome == UNKNOWN:
             for place in places:
                 self._tags[place] = 0
-        word = _word(HELD, outcome) if outcome >= _LEAST_VERDICT else 0
+        word = _word(_HELD[outcome], outcome) if outcome in _HELD else 0
         for place in places:
             self._words[place] = word
 
     def verdict(self, key: bytes) -> int:
-        """Return SUSPECT, STRUCK or REFUSED, or UNKNOWN."""
+        """Return SUSPECT, PAUSED or REFUSED, or UNKNOWN."""
         place = self._place_of(key)
         word = self._words[place] if place >= 0 else 0
         verdict = word & _MEANING
@@ -186,14 +187,14 @@ class Trials:
                 if place < 0 or place in places:
                     continue  # no room, or the key came twice
                 word = words[place]
-                if names[place] == tag and _is_valid(word):
-                    verdict = word & _MEANING
-                    if verdict in (SUSPECT, STRUCK):
+                verdict, is_valid = word & _MEANING, _is_valid(word)
+                if names[place] == tag and (is_valid or verdict == PAUSED):
+                    if verdict == SUSPECT or not is_valid:
                         suspects.add(tag)
                         continue
                     self._release(places, UNKNOWN)
-                    if verdict == REFUSED:
-                        raise refusal()
+                    if verdict in (PAUSED, REFUSED):
+                        raise refusal(verdict)
                     return [], set(), place
             if names[place] == tag and not words[place]:
                 continue  # it survived
@@ -220,13 +221,20 @@ class Trials:
         return next((p for p in range(first, first + GROUP) if self._tags[p] == tag), -1)
 
 
-def refusal() -> EmbedError:
-    """Make the error of an input that is refused."""
+def refusal(verdict: int) -> EmbedError:
+    """Make the error of an input that is PAUSED or REFUSED."""
+    if verdict == PAUSED:
+        return EmbedError(
+            Kind.UNHEALTHY,
+            "this input broke its connection to the upstream, which breaks others' too; "
+            f"it is sent again after {_HELD[PAUSED]:.0f} seconds",
+            retry_after=f"{_HELD[PAUSED]:.0f}",
+        )
     return EmbedError(
         Kind.BACKEND,
-        "this input broke two connections to the upstream, the second one alone and right after "
-        "the upstream had answered another request, as an input does that kills an instance; "
-        f"it is refused for {HELD / 60:.0f} minutes",
+        "this input broke two connections to the upstream, the second one alone and while the "
+        "upstream answered other requests, as an input does that kills an instance; "
+        f"it is refused for {_HELD[REFUSED] / 60:.0f} minutes",
     )
 
 

@@ -179,3 +179,88 @@ async def test_a_tokenize_that_fails_later_changes_nothing(
     tei.faults.append("close")
     assert (await proxy.embed(inputs="a text"))[0] == 200
     assert await namespace(proxy) == before
+
+
+PINNED = '{"namespace":"abc","instances":[{"name":"0","namespace":"abc"}]}'
+
+
+def served_at(path: str, tei: StandInTei) -> web.Application:
+    app = web.Application()
+    app.add_subapp(path, tei.app())
+    return app
+
+
+async def test_hits_are_answered_while_tei_is_away_from_the_start(
+    tei: StandInTei, qdrant: StandInQdrant, tmp_path: Path
+) -> None:
+    """Where the balancer leads to one namespace alone: it is the model of before the restart."""
+    listed = tmp_path / "instances.json"
+    listed.write_text(PINNED)
+    settings = {"upstream_instances_file": listed, "data_folder": tmp_path}
+    async with listening(qdrant.app()) as store:
+        async with (
+            listening(served_at("/abc", tei)) as url,
+            serving(url + "/abc", store, **settings) as proxy,
+        ):
+            await proxy.until(proxy.is_ready)
+            known = (await proxy.embed(inputs="known"))[1]
+            await proxy.until(lambda: is_stored(qdrant, 1))
+        async with serving(url + "/abc", store, **settings) as proxy:
+            status, vectors, headers = await proxy.embed(inputs="known")
+            assert (status, vectors, headers["X-Cache"][:3]) == (200, known, "hit")
+            assert (await proxy.embed(inputs="new"))[0] == 503
+            status, text = await proxy.get("/readyz")
+            print(f"hits are answered by a model that is remembered: {status} {text}")
+            assert (status, json.loads(text)["model"]) == (503, "remembered")
+            status_page = json.loads((await proxy.get("/status.json"))[1])
+            assert status_page["model"]["state"] == "remembered"
+            assert status_page["verdict"]["words"] == "Only what is cached is answered"
+            port = int(url.rsplit(":", 1)[1])
+            async with listening(served_at("/abc", tei), port):
+                await proxy.until(proxy.is_ready)
+                assert json.loads((await proxy.get("/readyz"))[1])["model"] == "confirmed"
+
+
+async def is_stored(qdrant: StandInQdrant, count: int) -> bool:
+    return len(qdrant.points) == count
+
+
+async def test_without_a_pinned_namespace_info_has_to_confirm_the_model(
+    tei: StandInTei, qdrant: StandInQdrant, tmp_path: Path
+) -> None:
+    """Then hits are answered, though no instance has embedded anything yet."""
+    async with listening(qdrant.app()) as store:
+        async with listening(tei.app()) as url, serving(url, store, data_folder=tmp_path) as proxy:
+            await proxy.until(proxy.is_ready)
+            known = (await proxy.embed(inputs="known"))[1]
+            await proxy.until(lambda: is_stored(qdrant, 1))
+        async with serving(url, store, data_folder=tmp_path) as proxy:
+            assert (await proxy.embed(inputs="known"))[0] == 503
+            assert json.loads((await proxy.get("/readyz"))[1])["model"] == "unknown"
+            tei.delay = 60
+            async with listening(tei.app(), int(url.rsplit(":", 1)[1])):
+
+                async def is_hit() -> bool:
+                    status, vectors, _ = await proxy.embed(inputs="known")
+                    return (status, vectors) == (200, known)
+
+                await proxy.until(is_hit)
+
+
+async def test_another_models_record_is_of_no_use(
+    tei: StandInTei, qdrant: StandInQdrant, tmp_path: Path
+) -> None:
+    async with listening(qdrant.app()) as store, listening(tei.app()) as url:
+        async with serving(url, store, data_folder=tmp_path) as proxy:
+            await proxy.until(proxy.is_ready)
+        tei.info["model_id"], tei.dimension = "stand/other", 6
+        broken = tmp_path / "broken"
+        broken.mkdir()
+        (broken / "model.json").write_text(
+            json.dumps({"url": url, "word": "", "info": "no JSON", "prompt": [], "dimension": 8})
+        )
+        for folder in (tmp_path, broken, tmp_path / "missing", Path("/proc/none")):
+            async with serving(url, store, data_folder=folder) as proxy:
+                await proxy.until(proxy.is_ready)
+                [vector] = (await proxy.embed(inputs="a text"))[1]
+                assert len(json.loads(vector)) == 6
