@@ -227,13 +227,15 @@ class Handlers:
         }
         return _json(orjson.dumps(banner))
 
-    async def forward(self, request: web.Request) -> web.Response:
+    async def forward(self, request: web.Request) -> web.StreamResponse:
         """Everything else is TEI's."""
         started = time.perf_counter()
         fields: dict[str, object] = {}
         try:
             body = await self._bodies.read(request)
-            response = await passthrough.forward(request, body, self._upstream, self._access)
+            response: web.StreamResponse = await passthrough.forward(
+                request, body, self._upstream, self._access, self._bodies
+            )
         except EmbedError as error:
             fields["error"] = error.message
             response = self._failed(request, error)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,8 @@ from typing import TypeVar
 import aiohttp
 import msgspec
 import orjson
-from multidict import CIMultiDict, CIMultiDictProxy
+from aiohttp.helpers import ceil_timeout
+from multidict import CIMultiDict
 from yarl import URL
 
 from proxy_app.entries import vectors
@@ -41,9 +42,10 @@ _HEADERS = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
 #: The most bytes that a number of an embedding is printed with, and what may stand around it.
 _NUMBER = 40
 _MARGIN = 65536
-#: The most bytes of another reply: what we ask about the upstream, and what is passed on.
+#: The most bytes of another reply, which tells of the upstream.
 _MOST = 16 * 1024 * 1024
-_MOST_FORWARDED = 256 * 1024 * 1024
+#: Bytes that are read ahead of a reply that is passed on.
+_AHEAD = 128 * 1024
 
 #: Bytes of a reply that are taken before its reader has them: a batch's whole reply. With aiohttp's
 #: own 64 kB it would stop and start reading from the socket several times for each.
@@ -152,8 +154,10 @@ class Upstream:
 
     async def forward(
         self, method: str, url: URL, headers: CIMultiDict[str], body: bytes
-    ) -> tuple[int, CIMultiDictProxy[str], bytes]:
+    ) -> aiohttp.ClientResponse:
         """Send somebody's request as it is, on a fresh connection, since it is not sent again.
+
+        Returns once the reply's head is there; whoever asked reads on (``parts``), and closes it.
 
         A body is sent to no second instance before it has survived, and one that breaks its second
         connection is refused from then on, as an input is. Raises EmbedError, or BrokenError where
@@ -175,6 +179,14 @@ class Upstream:
         except asyncio.TimeoutError:
             raise self._late() from None
         return await self._alone(mark, send)
+
+    async def parts(self, reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Read the body of a reply as it comes; raises EmbedError where it breaks off."""
+        try:
+            while part := await reply.content.readany():
+                yield part
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            raise EmbedError(Kind.UNHEALTHY, str(failure(error, True, self._url))) from None
 
     async def probe(
         self, method: str, path: str, body: bytes | None = None, *, patient: bool = False
@@ -362,24 +374,27 @@ class Upstream:
 
     async def _forward(
         self, method: str, url: URL, headers: CIMultiDict[str], body: bytes
-    ) -> tuple[int, CIMultiDictProxy[str], bytes]:
-        started = False
+    ) -> aiohttp.ClientResponse:
+        # How long all of the reply may take is for its reader's speed to say.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=self._seconds)
         try:
-            async with self._probes.request(
-                method,
-                url,
-                headers=headers,
-                data=body or None,
-                timeout=self._timeout,
-                allow_redirects=False,
-                skip_auto_headers=("Accept-Encoding", "Content-Type", "User-Agent"),
-            ) as response:
-                started = True
-                if response.status == 502:
-                    raise BrokenError(_SAYS_502)
-                return response.status, response.headers, await read(response, _MOST_FORWARDED)
+            async with ceil_timeout(self._seconds):
+                reply = await self._probes.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=body or None,
+                    timeout=timeout,
+                    read_bufsize=_AHEAD,
+                    allow_redirects=False,
+                    skip_auto_headers=("Accept-Encoding", "Content-Type", "User-Agent"),
+                )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise failure(error, started, self._url) from None
+            raise failure(error, False, self._url) from None
+        if reply.status == 502:
+            reply.close()
+            raise BrokenError(_SAYS_502)
+        return reply
 
     async def _call(
         self,
