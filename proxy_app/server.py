@@ -118,8 +118,8 @@ class Server(BaseApplication):
         )
 
     def _child_exit(self, _: object, worker: Any) -> None:
-        PurgeLog(self._folder, self._settings.worker_count).forget(worker.pid)
         try:
+            PurgeLog(self._folder, self._settings.worker_count).forget(worker.pid)
             Ledger(self._folder).close(worker.pid)
         except OSError as error:  # not the master's end, for a few counts
             logs.log.warning("metrics: what worker %d counted is lost: %s", worker.pid, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from proxy_app.cache.store import Store
 from proxy_app.cache.writes import Writes
@@ -31,8 +32,9 @@ class Follower:
         # What was purged before this worker was there concerns nothing that it holds.
         self._state = log.state()
         self._last = last_of(log.read())
-        log.note(self._last)
-        self._noted = self._last
+        self._noted = ""
+        with suppress(OSError):  # it is tried again, and until then this worker is late
+            self._note()
 
     async def run(self) -> None:
         """Follow for ever; run as a task."""
@@ -55,8 +57,11 @@ class Follower:
         if self._writes is not None and self._writes.is_taking_back:
             return
         if self._noted != self._last or not self._log.is_noted():
-            self._log.note(self._last)
-            self._noted = self._last
+            self._note()
+
+    def _note(self) -> None:
+        self._log.note(self._last)
+        self._noted = self._last
 
     def _apply(self, purge: Purge) -> None:
         if purge.keys:

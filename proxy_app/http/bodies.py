@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
@@ -71,8 +71,8 @@ class Bodies:
                 "1 s more per MiB)",
                 status=408,
             ) from None
-        except ConnectionError:  # nobody will see it, but it is counted
-            raise EmbedError(Kind.VALIDATION, "the client went away", status=499) from None
+        except ConnectionError:
+            raise gone() from None
         except web.RequestPayloadError as error:
             raise EmbedError(
                 Kind.VALIDATION, f"the body cannot be read: {error}", status=400
@@ -80,6 +80,42 @@ class Bodies:
         finally:
             if timer is not None:
                 timer.cancel()
+
+    async def pass_on(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        beginning: bytes,
+        parts: AsyncIterator[bytes],
+    ) -> None:
+        """Send a reply part by part, as they come, and have the client take each in bounded time.
+
+        A client whose reply does not come to its end loses its connection, so that it knows. Raises
+        EmbedError: 499 where the client went away, and what ``parts`` raises.
+        """
+        transport = request.transport
+        if transport is None:
+            raise gone()
+        loop = asyncio.get_running_loop()
+
+        async def send(part: bytes) -> None:
+            timer = loop.call_later(self._seconds + len(part) / RATE, transport.abort)
+            try:
+                await response.write(part)
+            finally:
+                timer.cancel()
+
+        try:
+            await response.prepare(request)
+            await send(beginning)
+            async for part in parts:
+                await send(part)
+            await response.write_eof()
+        except ConnectionError:
+            raise gone() from None
+        except BaseException:
+            transport.abort()
+            raise
 
     @web.middleware
     async def hold(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -167,6 +203,11 @@ class Bodies:
             timer.cancel()
             if not sent:
                 self._failed += size
+
+
+def gone() -> EmbedError:
+    """Make the error of a client that went away: nobody will see it, but it is counted."""
+    return EmbedError(Kind.VALIDATION, "the client went away", status=499)
 
 
 def size_of(response: web.StreamResponse) -> int:

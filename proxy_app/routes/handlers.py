@@ -142,10 +142,12 @@ class Handlers:
         }
         return Reply([orjson.dumps(banner)])
 
-    async def _pass_on(self, request: web.Request, _: Account) -> web.Response:
+    async def _pass_on(self, request: web.Request, _: Account) -> web.StreamResponse:
         """Everything else is TEI's."""
         body = await self._bodies.read(request)
-        return await passthrough.forward(request, body, self._upstream, self._access, self._limits)
+        return await passthrough.forward(
+            request, body, self._upstream, self._access, self._bodies, self._limits
+        )
 
     @web.middleware
     async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -38,12 +38,12 @@ class Worker:
         self._handle = runner.server.request_handler
         runner.server.request_handler = self._watched
 
-    async def post(self, inputs: list[str]) -> bytes:
+    async def post(self, inputs: list[str], path: str) -> bytes:
         """Ask over a connection of its own; returns the reply's first line, if there is one."""
         body = json.dumps({"inputs": inputs}).encode()
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        head = b"POST /embed HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
-        writer.write(head % len(body) + body)
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         line = b""
         with suppress(ConnectionError):
             line = await reader.readline()
@@ -52,11 +52,11 @@ class Worker:
         await self._settle()
         return line
 
-    async def cancel(self, cancellation: Cancellation, inputs: list[str]) -> None:
+    async def cancel(self, cancellation: Cancellation, inputs: list[str], path: str) -> None:
         """Ask, and have the request cancelled."""
         with cancellation:
             self._cancellation = cancellation
-            await self.post(inputs)
+            await self.post(inputs, path)
             self._cancellation = None
 
     async def left(self, files: int = 0, tasks: int = 0, looks: int = 500) -> tuple[int, int]:
@@ -115,13 +115,16 @@ async def working(
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["it waits", "what it waits for is there"])
-@pytest.mark.parametrize("kind", ["miss", "miss over new connections", "L2 hit", "large body"])
+@pytest.mark.parametrize(
+    "kind", ["miss", "miss over new connections", "L2 hit", "large body", "passed on"]
+)
 async def test_nothing_is_left_of_a_request_that_is_cancelled(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, late: bool
 ) -> None:
     """Permits, flights, bytes, queued writes, sockets and tasks are as before it."""
     tei = StandInTei()
     number = 0
+    path = "/similarity" if kind == "passed on" else "/embed"
 
     def inputs() -> list[str]:
         """Make a request of this kind."""
@@ -131,7 +134,7 @@ async def test_nothing_is_left_of_a_request_that_is_cancelled(
         match kind:
             case "L2 hit":
                 return ["known"]
-            case "large body":
+            case "large body" | "passed on":
                 return [f"{number} {i} {PADDING}" for i in range(100)]
             case "miss over new connections":
                 tei.faults = deque(["bye"])
@@ -139,16 +142,16 @@ async def test_nothing_is_left_of_a_request_that_is_cancelled(
 
     async with working(monkeypatch, tmp_path, tei) as worker:
         for _ in range(3):
-            assert await worker.post(inputs()) == OK
+            assert await worker.post(inputs(), path) == OK
         files, tasks = await worker.left(looks=20)
         awaits = 0
         while True:
             cancellation = Cancellation(awaits + 1, late)
-            await worker.cancel(cancellation, inputs())
+            await worker.cancel(cancellation, inputs(), path)
             if not cancellation.happened:
                 break
             awaits += 1
-            assert await worker.post(inputs()) == OK
+            assert await worker.post(inputs(), path) == OK
             after = await worker.left(files, tasks)
             assert after[0] <= files, f"open files after await {awaits}"
             assert after[1] <= tasks, f"tasks after await {awaits}"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import aiohttp
 import orjson
 import pytest
 import pytest_asyncio
@@ -137,6 +138,40 @@ async def test_a_delete_that_fails_and_a_write_that_is_repeated(
 
     await proxy.until(is_gone, 10)
     assert status == 503 or reply["workers_late"] or not points
+
+
+async def test_a_worker_that_is_killed_while_it_writes_what_is_purged(
+    start: StartProxy, qdrant: GatedQdrant
+) -> None:
+    """Whichever worker it is: a purge that says done leaves nothing in the store."""
+    proxy = await start(workers=2, admin_key=KEY)
+    qdrant.gate.clear()
+    texts: list[str] = []
+
+    async def both_are_writing() -> bool:
+        texts.append(f"text {len(texts)}")
+        await word(proxy, texts[-1])
+        return qdrant.counts["arrived"] == 2
+
+    await proxy.until(both_are_writing)
+    purging = asyncio.create_task(purge(proxy, inputs=texts))
+    await asyncio.sleep(0.3)
+    os.kill(min(worker_pids(proxy)), signal.SIGKILL)
+    try:
+        reply: object = await purging
+    except aiohttp.ClientError as error:
+        reply = f"{type(error).__name__}, so it is asked for again"
+
+    async def is_done() -> bool:
+        return await purge(proxy, inputs=texts) == (200, {"texts": len(texts), "workers_late": 0})
+
+    said_done = isinstance(reply, tuple) and not reply[1].get("workers_late", 1)
+    if not said_done:
+        await proxy.until(is_done)
+    print(f"{reply}, {len(qdrant.points)} of {len(texts)} entries in the store")
+    assert not qdrant.points
+    await asyncio.sleep(0.5)
+    assert not qdrant.points
 
 
 async def test_a_purge_that_cannot_be_passed_on_says_so(start: StartProxy) -> None:
