@@ -167,7 +167,11 @@ class Service:
             return None
         keys = self._keys(items, params, identity)
         answer = _from_memory(identity, params, keys, self.memory.get_all(keys))
-        if answer is None or (options.count_tokens and not all(e.tokens for e in answer.entries)):
+        if answer is None:
+            return None
+        # What is not known now is asked for on the other way, unless nobody can be asked for a while.
+        counts = options.count_tokens and not self._tokens.is_paused
+        if counts and not all(entry.tokens for entry in answer.entries):
             return None
         return answer
 

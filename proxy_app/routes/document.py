@@ -5,6 +5,7 @@ An upstream that has none gets a document of the proxy's routes alone.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def _cached(
 def _own(path: str, summary: str, media: str, name: str | None) -> Schema:
     error = "EmbedrackOpenAIError" if path.startswith("/v1/") else "EmbedrackError"
     responses = {"200": _reply(summary, media, name)} | schemas.errors(error, schemas.BODILESS)
-    described = {"tags": [_TAG], "summary": summary, "responses": responses}
+    described: Schema = {"tags": [_TAG], "summary": summary, "responses": responses}
     names = re.findall(r"{(\w+)}", path)
     if names:
         responses["404"] = _reply("There is none of this name", _JSON, "EmbedrackNotFound")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import aiohttp
 import msgspec
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
 from proxy_app.entries import vectors
@@ -93,8 +93,10 @@ class Upstream:
 
     async def forward(
         self, method: str, url: URL, headers: CIMultiDict[str], body: bytes
-    ) -> tuple[int, CIMultiDictProxy[str], bytes]:
+    ) -> aiohttp.ClientResponse:
         """Send somebody's request as it is, on a fresh connection, since it is not sent again.
+
+        Returns once the reply's head is there; whoever asked reads on (``parts``), and closes it.
 
         A body is sent to no second instance before it has survived, and one that breaks its second
         connection is refused from then on, as an input is. Raises EmbedError, or BrokenError where
@@ -119,6 +121,10 @@ class Upstream:
                 return await self._suspects.send(mark, send)
         except asyncio.TimeoutError:
             raise self._late() from None
+
+    def parts(self, reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Read the body of a reply as it comes; raises EmbedError where it breaks off."""
+        return self._connections.parts(reply)
 
     async def probe(
         self, method: str, path: str, body: bytes | None = None, *, patient: bool = False

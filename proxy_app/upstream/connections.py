@@ -6,12 +6,13 @@ Nothing is sent twice here (``suspects`` decides that), and nothing here knows T
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import aiohttp
 import msgspec
-from multidict import CIMultiDict, CIMultiDictProxy
+from aiohttp.helpers import ceil_timeout
+from multidict import CIMultiDict
 from yarl import URL
 
 from proxy_app.errors import STATUS, EmbedError, Kind
@@ -22,9 +23,10 @@ _KINDS = {status: kind for kind, status in reversed(STATUS.items())}
 #: zlib costs up to ten times what the rest of a request does, so nothing is to be compressed.
 _HEADERS = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
 
-#: The most bytes of a reply where the caller does not say, and of one that is passed on.
+#: The most bytes of a reply where the caller does not say.
 _MOST = 16 * 1024 * 1024
-_MOST_FORWARDED = 256 * 1024 * 1024
+#: Bytes that are read ahead of a reply that is passed on.
+_AHEAD = 128 * 1024
 
 #: Bytes of a reply that are taken before its reader has them: a batch's whole reply. With aiohttp's
 #: own 64 kB it would stop and start reading from the socket several times for each.
@@ -88,6 +90,7 @@ class Connections:
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.upstream_url
+        self._seconds = settings.upstream_timeout
         self._timeout = aiohttp.ClientTimeout(total=settings.upstream_timeout, sock_connect=5)
         self._headers = dict(_HEADERS)
         if settings.upstream_api_key:
@@ -142,26 +145,43 @@ class Connections:
 
     async def forward(
         self, method: str, url: URL, headers: CIMultiDict[str], body: bytes
-    ) -> tuple[int, CIMultiDictProxy[str], bytes]:
-        """Send somebody's request with its own headers; raises as ``call`` does."""
+    ) -> aiohttp.ClientResponse:
+        """Send somebody's request with its own headers, and return its reply as soon as it begins.
+
+        Whoever asked reads on (``parts``), and closes it. Raises as ``call`` does.
+        """
         if "Authorization" in self._headers:
             headers.setdefault("Authorization", self._headers["Authorization"])
-        started = False
+        # How long all of the reply may take is for its reader's speed to say.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=self._seconds)
         try:
-            async with self.probes.request(
-                method,
-                url,
-                headers=headers,
-                data=body or None,
-                timeout=self._timeout,
-                allow_redirects=False,
-                skip_auto_headers=("Accept-Encoding", "Content-Type", "User-Agent"),
-            ) as response:
-                started = True
-                _refuse_bad_gateway(response)
-                return response.status, response.headers, await _read(response, _MOST_FORWARDED)
+            async with ceil_timeout(self._seconds):
+                reply = await self.probes.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=body or None,
+                    timeout=timeout,
+                    read_bufsize=_AHEAD,
+                    allow_redirects=False,
+                    skip_auto_headers=("Accept-Encoding", "Content-Type", "User-Agent"),
+                )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise _failure(error, started, self._url) from None
+            raise _failure(error, False, self._url) from None
+        try:
+            _refuse_bad_gateway(reply)
+        except BrokenError:
+            reply.close()
+            raise
+        return reply
+
+    async def parts(self, reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Read the body of a reply as it comes; raises EmbedError where it breaks off."""
+        try:
+            while part := await reply.content.readany():
+                yield part
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            raise EmbedError(Kind.UNHEALTHY, str(_failure(error, True, self._url))) from None
 
     async def _count(self, *_: object) -> None:
         self.count += 1
