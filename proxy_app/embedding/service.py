@@ -169,7 +169,7 @@ class Service:
         answer = _from_memory(identity, params, keys, self.memory.get_all(keys))
         if answer is None:
             return None
-        # What is not known now is asked for on the other way, unless nobody can be asked for a while.
+        # What is not known is asked for on the other way, unless counting is paused.
         counts = options.count_tokens and not self._tokens.is_paused
         if counts and not all(entry.tokens for entry in answer.entries):
             return None
