@@ -34,8 +34,9 @@ CHARACTERS_PER_TOKEN = 250
 _DIGITS = 19
 #: Calls of /tokenize that a worker has under way on the side.
 _AT_ONCE = 4
-#: Seconds that an answer which is there already waits for its counts.
-WAIT = 0.05
+#: Seconds that an answer waits for its counts: one that was there already, and one that was
+#: computed, whose counts mostly come before it.
+WAIT, WAIT_COMPUTED = 0.05, 1.0
 #: Seconds without any counting after one that failed, and after one that was late or refused for
 #: overload.
 PAUSE, SHORT_PAUSE = 30.0, 1.0
@@ -87,11 +88,11 @@ class Tokens:
         counting = asyncio.create_task(self._count(batch, params, identity))
         try:
             result = await embedding
-            done, _ = await asyncio.wait([counting], timeout=WAIT)
+            done, _ = await asyncio.wait([counting], timeout=WAIT_COMPUTED)
         finally:
             counting.cancel()
         if not done:
-            self._pause(SHORT_PAUSE)
+            self._pause(PAUSE)
         return result, counting.result() if done else [0] * len(batch)
 
     async def complete(

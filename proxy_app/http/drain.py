@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import termios
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -13,6 +11,7 @@ from aiohttp.web_protocol import RequestHandler
 from proxy_app.http import lane
 from proxy_app.http.lane import Lane
 from proxy_app.http.shortcut import Shortcut
+from proxy_app.http.unread import has_unread
 
 #: Seconds in which a client that uses its connections is told to open others.
 GRACE = 1.0
@@ -68,15 +67,6 @@ class Drain:
                 await asyncio.wait_for(self._idle.wait(), seconds)
             except asyncio.TimeoutError:
                 return  # aiohttp cancels what is left
-
-
-def has_unread(connection: RequestHandler) -> bool:
-    """Tell whether a request has arrived that the loop has not read yet."""
-    if connection.transport is None:
-        return False
-    file = connection.transport.get_extra_info("socket").fileno()
-    count = fcntl.ioctl(file, termios.FIONREAD, b"\0" * 4) if file >= 0 else b""
-    return any(count)
 
 
 class Runner(web.AppRunner):

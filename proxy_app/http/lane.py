@@ -33,6 +33,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from proxy_app.http import heads, reply
 from proxy_app.http.access import Access
+from proxy_app.http.unread import has_unread
 from proxy_app.telemetry.metrics import LANE_REQUESTS
 from proxy_app.telemetry.tallies import Counter
 
@@ -132,6 +133,8 @@ class Connection(RequestHandler):
     _waiting: asyncio.TimerHandle | None = None
     # A body that the lane could not answer, and what it has parsed of it.
     _parsed: tuple[bytes, object] | None = None
+    # The end of the keep-alive time at which unread bytes were found.
+    _second_look = 0.0
 
     def data_received(self, data: bytes) -> None:
         """Answer at once what can be, or leave it to aiohttp."""
@@ -193,9 +196,17 @@ class Connection(RequestHandler):
         return lambda _: reply.refuse(heads.unreadable(err_info.status, err_info.message))
 
     def _process_keepalive(self) -> None:
-        """End the connection if it is idle, which it is not once a head is here."""
+        """End the connection if it is idle, which it is not once a head is here.
+
+        Where the loop was held up, a request may have arrived in time and be unread. One more round
+        of the loop reads it; no more than one, or a client that sends bytes one by one could stay.
+        """
         if self._held:
             self._give_up()
+        if self._second_look != self._next_keepalive_close_time and has_unread(self):
+            self._second_look = self._next_keepalive_close_time
+            self._keepalive_handle = self._loop.call_later(FOLLOWS, self._process_keepalive)
+            return
         super()._process_keepalive()
 
     def _is_idle(self) -> bool:

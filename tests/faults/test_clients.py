@@ -33,7 +33,7 @@ async def serves_others(proxy: Proxy) -> float:
 
 async def test_heads_and_bodies_that_do_not_come(start: StartProxy) -> None:
     """200 of each: a head byte by byte, a body that stops, one that drips, nothing at all."""
-    proxy = await start(store=False, client_timeout=1)
+    proxy = await start(store=False, client_timeout=3)
     async with AsyncExitStack() as stack:
         heads: list[Connection] = []
         bodies: list[Connection] = []
@@ -42,7 +42,7 @@ async def test_heads_and_bodies_that_do_not_come(start: StartProxy) -> None:
         for kind in (heads, bodies, drips, idle):
             for _ in range(200):
                 reader, writer = await stack.enter_async_context(connect(proxy))
-                # At once: a connection that says nothing for a second is closed without a reply.
+                # At once: a connection that says nothing for so long is closed without a reply.
                 if kind is bodies or kind is drips:
                     writer.write(HEAD + b"Content-Length: 200000\r\n\r\n")
                 kind.append((reader, writer))
@@ -78,7 +78,7 @@ async def test_heads_and_bodies_that_do_not_come(start: StartProxy) -> None:
 async def test_a_reader_that_does_not_read(start: StartProxy, tei: StandInTei) -> None:
     """Twenty ask for 10 MB each and take nothing: little is written, and they are cut off."""
     tei.dimension, tei.odd = 1024, 0
-    proxy = await start(store=False, client_timeout=1)
+    proxy = await start(store=False, client_timeout=3)
     texts = [f"text {i}" for i in range(900)]
     assert (await proxy.embed(inputs=texts))[0] == 200
     before, files = resident(proxy), sockets(proxy)
