@@ -46,6 +46,8 @@ DRAIN = 5.0
 REQUESTS_END = 25.0
 #: Seconds that a worker waits for upstream and store before it listens.
 FIRST_LOOK = 3.0
+#: Seconds that a new model waits for its collection.
+STORE_FIRST = 1.0
 #: Permits until the model has told how many an instance has (TEI's default).
 FIRST_PERMITS = 512
 
@@ -61,8 +63,8 @@ class Parts:
         self.folder = Folder(folder)
         self.bodies = Bodies(settings)
         self.upstream = Upstream(settings, folder)
-        self.model = Model(settings, self.upstream)
         self.store = Store(settings) if settings.qdrant_url else None
+        self.model = Model(settings, self.upstream, self._prepare_store)
         self.writes = Writes(self.store, settings.write_queue_bytes) if self.store else None
         self.instances = self.upstream.instances
         self.permits = Permits(FIRST_PERMITS, settings.max_queue)
@@ -83,10 +85,8 @@ class Parts:
 
     async def run(self, _: web.Application) -> AsyncIterator[None]:
         """Run the background jobs for as long as the application (an aiohttp cleanup context)."""
-        if self.model.identity is not None and self.store is not None:
-            # Hits of a model that is remembered need no upstream.
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(look_after(self.store, self.model.identity), FIRST_LOOK)
+        if self.model.identity is not None:  # remembered: its hits need no upstream
+            await self._prepare_store(self.model.identity)
         first = asyncio.create_task(self._look_round())
         # Clients accepted earlier would get an avoidable miss or 503; an upstream that hangs delays
         # no start.
@@ -113,8 +113,12 @@ class Parts:
         await self.model.look()
         if self.model.identity is not None:
             self._follow(self.model.identity)
-            if self.store is not None:
-                await look_after(self.store, self.model.identity)
+
+    async def _prepare_store(self, identity: Identity) -> None:
+        """Prepare a new model's collection, so that its first requests find what is stored."""
+        if self.store is not None:
+            with suppress(asyncio.TimeoutError):  # then it is prepared later
+                await asyncio.wait_for(look_after(self.store, identity), STORE_FIRST)
 
     async def keep_house(self) -> None:
         """Follow the model, the instances and the store, for ever."""

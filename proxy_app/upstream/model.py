@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
 import orjson
 
@@ -43,12 +44,25 @@ _NEW_PROMPT, _PROMPT = 10.0, 1.0
 _PROMPT_PAUSE = 30.0
 
 
-class Model:
-    """The upstream's present identity, or why there is none."""
+async def _nothing(_: Identity) -> None:
+    """Prepare nothing."""
 
-    def __init__(self, settings: Settings, upstream: Upstream) -> None:
+
+class Model:
+    """The upstream's present identity, or why there is none.
+
+    ``prepare`` is awaited with a new identity before anybody is answered in its name.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        upstream: Upstream,
+        prepare: Callable[[Identity], Awaitable[None]] = _nothing,
+    ) -> None:
         self._settings = settings
         self._upstream = upstream
+        self._prepare = prepare
         self._identity: Identity | None = None
         self._confirmed = -1
         self._info = b""
@@ -191,16 +205,20 @@ class Model:
             dimension = await self._measure()
             self._measured = (count, time.monotonic())
             namespace = namespace_of(info, dimension, word, self._prompt)
-        self._identity = Identity(info, namespace, dimension)
+        identity = Identity(info, namespace, dimension)
+        is_new = former is None or former.namespace != namespace
+        if is_new:
+            await self._prepare(identity)
+        self._identity = identity
         self._info = body
         self._confirmed = count
         self._keep_record()
-        if former is None or former.namespace != namespace:
+        if is_new:
             log.info(
                 "model: %s, dimension %d, collection %s",
                 info["model_id"],
                 dimension,
-                self._identity.collection(self._settings.qdrant_collection),
+                identity.collection(self._settings.qdrant_collection),
             )
 
     def _recorded_dimension(self, info: bytes) -> int:
