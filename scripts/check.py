@@ -25,15 +25,15 @@ SCENARIOS = sorted(
         if path.parent.name not in ("bed", "load")
     }
 )
-#: How many checks run at a time. The tests, which wait half of the time, are two processes of their
-#: own; the code search's follow them, since they starve beside them on two cores.
+#: How many checks run at a time. The tests, which wait half of the time, are three processes of
+#: their own; the code search's follow them, since they starve beside them on two cores.
 AT_ONCE = 2
 
 #: Begun in this order, the longest first.
 #: Every part's own folder is one mypy run: programs of one file name would clash in a single one.
 CHECKS = {
     "tests": [
-        [PYTHON, "-m", "pytest", "-n", "2"],
+        [PYTHON, "-m", "pytest", "-n", "3"],
         [EXAMPLE, "-m", "pytest", "examples/code_search"],
     ],
     "lint": [[PYTHON, "-m", "ruff", "check", "."]],
