@@ -35,7 +35,7 @@ STAGES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("proxy_app/entries/keys.py", ""),
             ("embedding/service.py", "_keys"),
-            ("embedding/service.py", "effective"),
+            ("embedding/request.py", "effective"),
         ),
     ),
     ("L1", (("proxy_app/cache/memory.py", ""),)),
@@ -70,7 +70,11 @@ STAGES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ),
     (
         "flights and rules",
-        (("proxy_app/embedding/flights.py", ""), ("proxy_app/embedding/service.py", "")),
+        (
+            ("proxy_app/embedding/flights.py", ""),
+            ("proxy_app/embedding/sender.py", ""),
+            ("proxy_app/embedding/service.py", ""),
+        ),
     ),
     (
         "reply: head, join, write",

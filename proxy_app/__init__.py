@@ -19,8 +19,9 @@ by ``handlers``, or passed on to TEI (``passthrough``).
 
 ``embedding``: ``service`` makes a key of each input (``entries.keys``) and looks for it in
 ``cache.memory`` (L1); the fast lane goes no further. For each key that is not there one flight
-starts (``flights``), whoever else asks for it: it looks in ``cache.store`` (L2); what is not there
-either waits for its turn (``permits``).
+starts (``flights``), however many requests ask for it: it looks in ``cache.store`` (L2). What is
+not there either is split into batches (``sender``), which wait in the queue for the upstream
+(``permits``).
 
 ``upstream``: ``client`` sends a batch to TEI, and ``model`` tells whether it is still the same one.
 

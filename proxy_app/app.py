@@ -32,9 +32,9 @@ from proxy_app.settings import Settings
 from proxy_app.telemetry import metrics, turns
 from proxy_app.upstream.client import Upstream
 from proxy_app.upstream.model import Model
-from proxy_app.workers.board import Board
 from proxy_app.workers.folder import Folder
 from proxy_app.workers.purge_log import PurgeLog
+from proxy_app.workers.totals import Totals
 
 log = logging.getLogger("embedrack")
 
@@ -77,8 +77,8 @@ class Parts:
             self.store,
             self.writes,
         )
-        self.board = Board(self.folder, self._measure)
-        self.status = Status(settings, self.model, self.instances, self.store, self.board)
+        self.totals = Totals(self.folder, self._measure)
+        self.status = Status(settings, self.model, self.instances, self.store, self.totals)
         self.purges = PurgeLog(self.folder, settings.worker_count)
         self._follower = Follower(self.purges, self.service, self.store, self.writes)
         self._shown = ""
@@ -91,7 +91,7 @@ class Parts:
         # Clients accepted earlier would get an avoidable miss or 503; an upstream that hangs delays
         # no start.
         await asyncio.wait([first], timeout=FIRST_LOOK if self.model.identity is None else 0)
-        jobs = [self.model.watch, self.keep_house, self.board.run, self._follower.run, turns.watch]
+        jobs = [self.model.watch, self.keep_house, self.totals.run, self._follower.run, turns.watch]
         if self.store is not None and self.writes is not None:
             jobs += [self.writes.run, partial(self._look_after_store, self.store)]
         tasks = [asyncio.create_task(for_ever(job)) for job in jobs]
@@ -102,7 +102,7 @@ class Parts:
         for task in (first, *tasks):
             task.cancel()
         await asyncio.gather(first, *tasks, return_exceptions=True)
-        self.board.close()
+        self.totals.close()
         await self.status.close()
         if self.store is not None:
             await self.store.close()
@@ -186,7 +186,7 @@ async def runner(settings: Settings, folder: Path) -> web.AppRunner:
         parts.model,
         parts.store,
         parts.purges,
-        parts.board,
+        parts.totals,
         accounts,
     )
     # Where nobody needs a key, nobody is asked for one.

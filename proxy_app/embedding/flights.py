@@ -1,8 +1,8 @@
-"""One flight per key and worker: who asks for a key under way waits for the one that flies.
+"""Single flight: one computation per key and worker, however many requests wait for it.
 
-A flight is worked on by a crew, a task of its own that belongs to no request, so that a client that
-goes away takes nobody's embedding with it. When nobody waits for any flight of a crew, the crew is
-cancelled. A flight always ends: with an entry, with an error, or cancelled with its crew.
+A flight is computed by a job, a task that belongs to no request, so that a client that goes away
+ends nobody else's computation. When no request waits for any flight of a job, the job is cancelled.
+A flight always ends: with an entry, with an error, or cancelled with its job.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ log = logging.getLogger("embedrack")
 
 
 class Flight:
-    """One key under way. ``landed`` gets the entry.
+    """One key that is looked up or computed. ``result`` gets the entry.
 
-    ``hit`` tells whether the store had it; else ``trace`` has the upstream's reply headers.
-    ``kept`` tells whether the entry may be kept: not once its key was purged.
+    ``hit``: the store had it; else ``trace`` has the upstream's reply headers. ``kept``: the entry
+    may be kept, which it may not once its key was purged.
     """
 
     __slots__ = (
-        "crew",
         "hit",
         "item",
+        "job",
         "kept",
         "key",
-        "landed",
         "mark",
         "owner",
+        "result",
         "trace",
         "waiters",
     )
@@ -45,7 +45,7 @@ class Flight:
         item: Item,
         owner: object,
         mark: bytes,
-        landed: asyncio.Future[Entry],
+        result: asyncio.Future[Entry],
     ) -> None:
         self.key = key
         self.mark = mark
@@ -55,11 +55,11 @@ class Flight:
         self.hit = False
         self.kept = True
         self.trace: Mapping[str, str] | None = None
-        self.crew: Crew | None = None
-        self.landed = landed
+        self.job: Job | None = None
+        self.result = result
 
 
-class Crew:
+class Job:
     """A task and the flights that it works for."""
 
     __slots__ = ("flights", "task")
@@ -71,7 +71,7 @@ class Crew:
     @property
     def is_wanted(self) -> bool:
         """Whether anybody still waits for one of its flights."""
-        return any(f.waiters and not f.landed.done() for f in self.flights if f.crew is self)
+        return any(f.waiters and not f.result.done() for f in self.flights if f.job is self)
 
 
 class Flights:
@@ -79,7 +79,7 @@ class Flights:
 
     def __init__(self) -> None:
         self._by_key: dict[bytes, Flight] = {}
-        self._crews: set[Crew] = set()
+        self._jobs: set[Job] = set()
         self._loop = asyncio.get_running_loop()
 
     def __len__(self) -> int:
@@ -87,10 +87,10 @@ class Flights:
 
     def __repr__(self) -> str:
         waiters = sum(flight.waiters for flight in self._by_key.values())
-        return f"<Flights flights={len(self)} waiters={waiters} crews={len(self._crews)}>"
+        return f"<Flights flights={len(self)} waiters={waiters} jobs={len(self._jobs)}>"
 
-    def board(self, key: bytes, item: Item, owner: object, mark: bytes = b"") -> Flight:
-        """Join the key's flight, or make one that ``owner`` has to launch; counts a waiter.
+    def join(self, key: bytes, item: Item, owner: object, mark: bytes = b"") -> Flight:
+        """Join the key's flight, or make one that ``owner`` has to start; counts a waiter.
 
         Only flights of the same ``mark`` are joined.
         """
@@ -103,49 +103,49 @@ class Flights:
         return flight
 
     def leave(self, flights: Iterable[Flight]) -> None:
-        """Stop waiting; crews that nobody waits for any more are cancelled."""
-        crews = set()
+        """Stop waiting; jobs that nobody waits for any more are cancelled."""
+        jobs = set()
         for flight in flights:
             flight.waiters -= 1
-            if not flight.waiters and not flight.landed.done():
-                if flight.crew is None:
-                    self.drop(flight)
+            if not flight.waiters and not flight.result.done():
+                if flight.job is None:
+                    self.cancel(flight)
                 else:
-                    crews.add(flight.crew)
-        for crew in crews:
-            if not crew.is_wanted:
-                self._dismiss(crew)
+                    jobs.add(flight.job)
+        for job in jobs:
+            if not job.is_wanted:
+                self._cancel_job(job)
 
-    def launch(
+    def start(
         self, flights: list[Flight], work: Callable[[list[Flight]], Coroutine[Any, Any, None]]
     ) -> asyncio.Task[None]:
-        """Start ``work(flights)`` as their crew; flights it leaves in the air end with it."""
+        """Start ``work(flights)`` as their job; flights that it leaves open fail with it."""
         task = self._loop.create_task(work(flights))
-        crew = Crew(flights, task)
+        job = Job(flights, task)
         for flight in flights:
-            flight.crew = crew
-        self._crews.add(crew)
-        task.add_done_callback(lambda _: self._disband(crew))
+            flight.job = job
+        self._jobs.add(job)
+        task.add_done_callback(lambda _: self._job_ended(job))
         return task
 
-    def land(self, flight: Flight, entry: Entry) -> None:
+    def finish(self, flight: Flight, entry: Entry) -> None:
         """End the flight with its entry."""
         self._end(flight)
-        if not flight.landed.done():
-            flight.landed.set_result(entry)
+        if not flight.result.done():
+            flight.result.set_result(entry)
 
-    def crash(self, flight: Flight, error: BaseException) -> None:
+    def fail(self, flight: Flight, error: BaseException) -> None:
         """End the flight with an error, from which the frames that it passed are taken."""
         self._end(flight)
         error.__traceback__ = error.__context__ = None
-        if not flight.landed.done():
-            flight.landed.set_exception(error)
-            flight.landed.exception()  # seen: perhaps nobody waits, and that is no fault
+        if not flight.result.done():
+            flight.result.set_exception(error)
+            flight.result.exception()  # seen: perhaps nobody waits, and that is no fault
 
-    def drop(self, flight: Flight) -> None:
+    def cancel(self, flight: Flight) -> None:
         """End a flight that nobody waits for."""
         self._end(flight)
-        flight.landed.cancel()
+        flight.result.cancel()
 
     def purge(self, keys: frozenset[bytes] | None) -> None:
         """Let nothing be kept of the flights of these keys (None: all), and let nobody join them.
@@ -158,33 +158,33 @@ class Flights:
                 self._end(flight)
 
     async def close(self) -> None:
-        """Cancel all crews and wait until they are gone."""
-        crews = list(self._crews)
-        for crew in crews:
-            self._dismiss(crew)
-        await asyncio.gather(*(crew.task for crew in crews), return_exceptions=True)
+        """Cancel all jobs and wait until they are gone."""
+        jobs = list(self._jobs)
+        for job in jobs:
+            self._cancel_job(job)
+        await asyncio.gather(*(job.task for job in jobs), return_exceptions=True)
 
     def _end(self, flight: Flight) -> None:
         name = flight.key + flight.mark
         if self._by_key.get(name) is flight:
             del self._by_key[name]
 
-    def _dismiss(self, crew: Crew) -> None:
-        # The flights go first: whoever asks for such a key from now on must not join a dying crew.
-        for flight in crew.flights:
-            if flight.crew is crew:
-                self.drop(flight)
-        crew.task.cancel()
+    def _cancel_job(self, job: Job) -> None:
+        # The flights go first: whoever asks for such a key from now on must not join a dying job.
+        for flight in job.flights:
+            if flight.job is job:
+                self.cancel(flight)
+        job.task.cancel()
 
-    def _disband(self, crew: Crew) -> None:
-        self._crews.discard(crew)
-        error = None if crew.task.cancelled() else crew.task.exception()
+    def _job_ended(self, job: Job) -> None:
+        self._jobs.discard(job)
+        error = None if job.task.cancelled() else job.task.exception()
         if error is not None and not isinstance(error, (EmbedError, ModelChangedError)):
-            log.error("a crew failed", exc_info=error)
-        for flight in crew.flights:
-            if flight.crew is crew and not flight.landed.done():
-                self.crash(flight, error or RuntimeError("a crew left its flight in the air"))
-            if flight.crew is crew:
-                flight.crew = None
-        # Flights and crew would keep each other, and their texts, until a garbage collection.
-        crew.flights = []
+            log.error("a job failed", exc_info=error)
+        for flight in job.flights:
+            if flight.job is job and not flight.result.done():
+                self.fail(flight, error or RuntimeError("a job left its flight open"))
+            if flight.job is job:
+                flight.job = None
+        # Flights and job would keep each other, and their texts, until a garbage collection.
+        job.flights = []

@@ -1,7 +1,7 @@
-"""How many inputs may be in the upstream's hands at once.
+"""How many inputs may be sent to the upstream at once.
 
 TEI takes one permit per input without waiting and answers 429 when it has none left, so a worker
-never hands over more than its share; what comes on top waits here, in order, up to a bound.
+never hands over more than its share; what exceeds it waits here, in order, up to a bound.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from collections import OrderedDict
 from proxy_app.errors import EmbedError, Kind
 
 
-class Patience:
-    """How long (seconds) a request's batches wait in line; each that gets its turn renews it.
+class Deadline:
+    """How long (seconds) a request's batches wait in the queue; each that gets permits renews it.
 
-    So a request waits for others that long at most, and one that is large for as long as it gets
-    on.
+    So a request waits that long for others at most, and a large one as long as it makes progress.
     """
 
     __slots__ = ("ends", "seconds")
@@ -31,8 +30,8 @@ class Patience:
         self.ends = time.monotonic() + self.seconds
 
 
-class Turn:
-    """A batch in line: ``granted`` is done once its permits are there."""
+class Place:
+    """A batch's place in the queue: ``granted`` is done once its permits are there."""
 
     __slots__ = ("_permits", "count", "granted")
 
@@ -41,21 +40,21 @@ class Turn:
         self.count = count
         self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def wait(self, patience: Patience) -> None:
-        """Wait for the permits; raises EmbedError (Overloaded) when patience ends."""
+    async def wait(self, deadline: Deadline) -> None:
+        """Wait for the permits; raises EmbedError (Overloaded) when the deadline has passed."""
         while not self.granted.done():
-            seconds = patience.ends - time.monotonic()
+            seconds = deadline.ends - time.monotonic()
             if seconds <= 0:
                 raise EmbedError(
                     Kind.OVERLOADED,
-                    f"the upstream took none of the request's inputs for {patience.seconds:g} s "
+                    f"the upstream took none of the request's inputs for {deadline.seconds:g} s "
                     "(EMBEDRACK_QUEUE_TIMEOUT)",
                 )
             await asyncio.wait([self.granted], timeout=seconds)
-        patience.renew()
+        deadline.renew()
 
     def leave(self, _: object = None) -> None:
-        """Give the permits back, or leave the line; the second time nothing happens.
+        """Give the permits back, or leave the queue; the second time nothing happens.
 
         Can be the callback of a task that is done.
         """
@@ -73,7 +72,7 @@ class Permits:
         self.in_flight = 0
         self.queued = 0
         # Any of them may leave, at the same cost as the first.
-        self._line: OrderedDict[Turn, None] = OrderedDict()
+        self._queue: OrderedDict[Place, None] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Permits in_flight={self.in_flight}/{self.total} queued={self.queued}>"
@@ -96,31 +95,31 @@ class Permits:
         self.total = total
         self._grant()
 
-    def join(self, count: int) -> Turn:
-        """Get in line for ``count`` permits; whoever joins must leave."""
-        turn = Turn(self, count)
-        self._line[turn] = None
+    def join(self, count: int) -> Place:
+        """Queue for ``count`` permits; whoever joins must leave."""
+        place = Place(self, count)
+        self._queue[place] = None
         self.queued += count
         self._grant()
-        return turn
+        return place
 
-    def release(self, turn: Turn) -> None:
-        """Take back what a turn holds; ``Turn.leave`` calls it once."""
-        if turn in self._line:
-            del self._line[turn]
-            self.queued -= turn.count
+    def release(self, place: Place) -> None:
+        """Take back what a place in the queue holds; ``Place.leave`` calls it once."""
+        if place in self._queue:
+            del self._queue[place]
+            self.queued -= place.count
         else:
-            self.in_flight -= turn.count
+            self.in_flight -= place.count
         self._grant()
 
     def _grant(self) -> None:
         # A batch larger than all permits (they were made fewer meanwhile) goes when it is alone.
-        while self._line:
-            turn = next(iter(self._line))
-            if self.in_flight and self.in_flight + turn.count > self.total:
+        while self._queue:
+            place = next(iter(self._queue))
+            if self.in_flight and self.in_flight + place.count > self.total:
                 return
-            del self._line[turn]
-            self.queued -= turn.count
-            self.in_flight += turn.count
-            if not turn.granted.done():
-                turn.granted.set_result(None)
+            del self._queue[place]
+            self.queued -= place.count
+            self.in_flight += place.count
+            if not place.granted.done():
+                place.granted.set_result(None)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
-from proxy_app.embedding.service import Answer
+from proxy_app.embedding.request import Answer
 from proxy_app.errors import EmbedError
 from proxy_app.http import reply
 from proxy_app.routes import openai, tei

@@ -21,8 +21,8 @@ from proxy_app.settings import MIB, Settings
 from proxy_app.telemetry import metrics
 from proxy_app.telemetry.logs import log
 from proxy_app.upstream.model import Model
-from proxy_app.workers.board import Board
 from proxy_app.workers.purge_log import Purge, PurgeLog, purge_all, purge_keys
+from proxy_app.workers.totals import Totals
 
 #: Bytes of one number in the store.
 FLOAT32 = 4
@@ -39,7 +39,7 @@ class Admin:
         model: Model,
         store: Store | None,
         log: PurgeLog,
-        board: Board,
+        totals: Totals,
         accounts: Accounts,
     ) -> None:
         self._settings = settings
@@ -48,7 +48,7 @@ class Admin:
         self._model = model
         self._store = store
         self._purger = Purger(log, store)
-        self._board = board
+        self._totals = totals
         self._accounts = accounts
         self._purging: set[asyncio.Task[dict[str, object]]] = set()
 
@@ -83,7 +83,7 @@ class Admin:
 
     async def stats(self) -> dict[str, object]:
         """Return what the cache has and how often it helped, all workers together."""
-        sums = self._board.sums()
+        sums = self._totals.sums()
 
         def amount(name: str, *labels: str) -> int:
             return int(sums.get((f"embedrack_{name}", labels), [0])[0])

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from proxy_app.cache.memory import Memory
-from proxy_app.embedding.service import Answer, Options
+from proxy_app.embedding.request import Answer, Options
 from proxy_app.entries.keys import Item
 from proxy_app.errors import EmbedError
 

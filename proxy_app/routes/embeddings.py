@@ -9,7 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
-from proxy_app.embedding.service import Answer, Service
+from proxy_app.embedding.request import Answer
+from proxy_app.embedding.service import Service
 from proxy_app.errors import EmbedError
 from proxy_app.http import lane, reply
 from proxy_app.http.bodies import Bodies

@@ -16,7 +16,7 @@ import msgspec
 import orjson
 
 from proxy_app.cache.memory import Memory
-from proxy_app.embedding.service import Answer, Options
+from proxy_app.embedding.request import Answer, Options
 from proxy_app.entries import float32
 from proxy_app.entries.entry import Entry
 from proxy_app.errors import EmbedError

@@ -30,7 +30,7 @@ from proxy_app.telemetry.tallies import total
 from proxy_app.upstream.instances import Instances
 from proxy_app.upstream.model import Model
 from proxy_app.upstream.probes import Probes, Report
-from proxy_app.workers.board import Board
+from proxy_app.workers.totals import Totals
 
 #: Seconds for which one answer serves all who ask, so that many open pages cost what one does.
 FRESH = 1.0
@@ -47,12 +47,12 @@ class Status:
         model: Model,
         instances: Instances,
         store: Store | None,
-        board: Board,
+        totals: Totals,
     ) -> None:
         self._settings = settings
         self._model = model
         self._store = store
-        self._board = board
+        self._totals = totals
         self._probes = Probes(settings, instances)
         self._asking = asyncio.Lock()
         self._told = b""
@@ -87,7 +87,7 @@ class Status:
 
     async def metrics(self, _: web.Request) -> web.Response:
         """``GET /metrics``: Prometheus' text format, all workers together."""
-        sums = self._board.sums()
+        sums = self._totals.sums()
         text = await asyncio.get_running_loop().run_in_executor(None, metrics.exposition, sums)
         kind = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(body=text, headers=cors.HEADERS | kind)
@@ -95,8 +95,8 @@ class Status:
     async def _look(self) -> dict[str, Any]:
         identity = self._model.identity
         instances, entries = await asyncio.gather(self._probes.ask(), self._entries(identity))
-        sums, now = self._board.sums(), time.time()
-        samples = within(self._board.history.read(), sample(sums, now))
+        sums, now = self._totals.sums(), time.time()
+        samples = within(self._totals.history.read(), sample(sums, now))
         store = self._store
         problem = store.problem if store else ""
         workers = int(total(sums, "embedrack_workers"))

@@ -13,7 +13,7 @@ import msgspec
 import orjson
 
 from proxy_app.cache.memory import Memory
-from proxy_app.embedding.service import Answer, Options
+from proxy_app.embedding.request import Answer, Options
 from proxy_app.entries.keys import Item
 from proxy_app.errors import EmbedError, Kind
 from proxy_app.http.reply import error_body

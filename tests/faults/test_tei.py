@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy_app.app import Parts
-from proxy_app.embedding.service import Options
+from proxy_app.embedding.request import Options
 from proxy_app.errors import EmbedError
 from proxy_app.settings import Settings
 from tests.faults.conftest import resident, sockets, until_idle
@@ -85,7 +85,7 @@ async def test_everything_is_released_when_tei_hangs(tmp_path: Path) -> None:
                 parts.service.embed([f"{i} {j}" for j in range(10)], Options()) for i in range(6)
             ]
             tasks = [asyncio.create_task(embed) for embed in embeds]
-            full = "<Permits in_flight=20/20 queued=40> <Flights flights=60 waiters=60 crews=6>"
+            full = "<Permits in_flight=20/20 queued=40> <Flights flights=60 waiters=60 jobs=6>"
             for _ in range(90):
                 if states() == full:
                     break
@@ -97,12 +97,12 @@ async def test_everything_is_released_when_tei_hangs(tmp_path: Path) -> None:
             print("errors:", sorted(error.status for error in errors))
             assert sorted(error.status for error in errors) == 4 * [429] + 2 * [503]
             for _ in range(100):
-                if not connections() and "crews=0" in states():
+                if not connections() and "jobs=0" in states():
                     break
                 await asyncio.sleep(0.05)
             print("after: ", states(), f"{connections()} connections in use")
             assert states() == (
-                "<Permits in_flight=0/20 queued=0> <Flights flights=0 waiters=0 crews=0>"
+                "<Permits in_flight=0/20 queued=0> <Flights flights=0 waiters=0 jobs=0>"
             )
             assert connections() == 0
             tei.faults.clear()

@@ -15,7 +15,7 @@ import pytest
 from openai import AsyncOpenAI, NotFoundError
 
 from proxy_app.app import Parts
-from proxy_app.embedding.service import Options
+from proxy_app.embedding.request import Options
 from proxy_app.settings import Settings
 from tests.proxy.conftest import Proxy, StartProxy, listening
 from tests.stand_ins.qdrant import StandInQdrant

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy_app.cache.memory import BASE64_OVERHEAD, ENTRY_OVERHEAD, Memory
-from proxy_app.embedding.permits import Permits, Turn
-from proxy_app.embedding.service import share
+from proxy_app.embedding.permits import Permits, Place
+from proxy_app.embedding.sender import share
 from proxy_app.entries.collection import collection_name, is_ours
 from proxy_app.entries.entry import Entry
 from proxy_app.entries.float32 import packed
@@ -290,15 +290,15 @@ async def test_leaving_a_long_line_costs_the_same_from_any_place(
     """Whoever leaves is not searched for among the others."""
     compared = 0
 
-    def equal(one: Turn, other: object) -> bool:
+    def equal(one: Place, other: object) -> bool:
         nonlocal compared
         compared += 1
         return one is other
 
     permits = Permits(1, 1000)
     first, *turns = [permits.join(1) for _ in range(1000)]
-    monkeypatch.setattr(Turn, "__eq__", equal)
-    monkeypatch.setattr(Turn, "__hash__", object.__hash__)
+    monkeypatch.setattr(Place, "__eq__", equal)
+    monkeypatch.setattr(Place, "__hash__", object.__hash__)
     for turn in reversed(turns):
         turn.leave()
     first.leave()

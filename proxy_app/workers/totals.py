@@ -1,4 +1,4 @@
-"""One worker's place among all: it leaves its tallies there, reads everyone's, and keeps history.
+"""What all workers have counted: each leaves its tallies, reads everyone's, and one keeps history.
 
 What another worker counted shows with a lag of at most TICK; one's own shows at once.
 """
@@ -20,8 +20,8 @@ from proxy_app.workers.ledger import Ledger
 TICK = 0.5
 
 
-class Board:
-    """The folder of a server's workers; ``measure`` sets this worker's gauges."""
+class Totals:
+    """One worker's part in them; ``measure`` sets its gauges."""
 
     def __init__(self, folder: Folder, measure: Callable[[], None]) -> None:
         self._ledger = Ledger(folder)
@@ -48,6 +48,6 @@ class Board:
             await asyncio.sleep(TICK)
 
     def close(self) -> None:
-        """Leave the last word, and the history to another worker."""
+        """Leave the last tallies, and the history to another worker."""
         self.publish()
         self.history.close()
