@@ -48,7 +48,7 @@ REQUESTS_END = 25.0
 FIRST_LOOK = 3.0
 #: Seconds that a new model waits for its collection.
 STORE_FIRST = 1.0
-#: Permits until the model has told how many an instance has (TEI's default).
+#: Permits until the model's /info says how many an instance has (TEI's default).
 FIRST_PERMITS = 512
 
 

@@ -1,4 +1,4 @@
-"""``python -m local_stack.embedder``: serve a text embedder until told to stop.
+"""``python -m local_stack.embedder``: serve a text embedder until a signal stops it.
 
 One line of JSON on standard output tells that it listens, and where.
 """

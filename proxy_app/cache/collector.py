@@ -99,8 +99,8 @@ class Collector:
         limit = int(time.time()) - self._settings.cache_ttl
         count = self._count_before(name, limit)
         if count:
-            told = f"deletes {count} entries of {name} from before {_date(limit)}"
-            self._do(told, partial(self._delete_before, name, limit))
+            sentence = f"deletes {count} entries of {name} from before {_date(limit)}"
+            self._do(sentence, partial(self._delete_before, name, limit))
 
     def _remove_surplus(self, name: str) -> None:
         """Delete the oldest entries beyond the limit: whole seconds by filter, the rest by ids."""
@@ -138,8 +138,8 @@ class Collector:
     def _delete_before(self, name: str, limit: int) -> None:
         self._qdrant.delete(name, models.FilterSelector(filter=before(limit)), wait=True)
 
-    def _do(self, told: str, action: Callable[[], object]) -> None:
-        self._say(f"would do: {told}" if self._dry_run else told)
+    def _do(self, sentence: str, action: Callable[[], object]) -> None:
+        self._say(f"would do: {sentence}" if self._dry_run else sentence)
         if not self._dry_run:
             action()
 

@@ -48,8 +48,8 @@ class Identity:
     def is_dense(self) -> bool:
         """Whether TEI's ``POST /`` gives what ``/embed`` does."""
         kind = self.info.get("model_type")
-        told = kind.get("embedding") if isinstance(kind, dict) else None
-        return isinstance(told, dict) and told.get("pooling") != "splade"
+        embedding = kind.get("embedding") if isinstance(kind, dict) else None
+        return isinstance(embedding, dict) and embedding.get("pooling") != "splade"
 
     def collection(self, prefix: str) -> str:
         """Name the store's collection: of this namespace and dimension alone."""

@@ -1,4 +1,4 @@
-"""The end of a worker: what has arrived is answered, and every client is told before it is left."""
+"""The end of a worker: what has arrived is answered, and replies say that their connection ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from proxy_app.http.lane import Lane
 from proxy_app.http.shortcut import Shortcut
 from proxy_app.http.unread import has_unread
 
-#: Seconds in which a client that uses its connections is told to open others.
+#: Seconds in which replies ask clients that use their connections to open others.
 GRACE = 1.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -50,7 +50,8 @@ class Drain:
     async def leave(self, server: web.Server, seconds: float) -> None:
         """Close what is idle, and wait for the rest; `server` must not accept any more."""
         self._leaving = True
-        # Those in use take this to ask once more and be told; only quiet ones are left after it.
+        # Clients that use their connections send one more request in it, whose reply ends the
+        # connection; after it only quiet connections are left.
         for _ in range(round(GRACE / 0.02)):
             if not server.connections:
                 break
@@ -102,7 +103,7 @@ class Runner(web.AppRunner):
 
     async def cleanup(self) -> None:
         """Stop listening, let requests under way end, then take the application apart."""
-        # Who asks from now on is told that the connection ends, which the lane does not do.
+        # From now on replies have to say that the connection ends, which those of the lane do not.
         self._lane.is_open = False
         for site in list(self.sites):
             await site.stop()

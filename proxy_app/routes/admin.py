@@ -132,9 +132,9 @@ class Admin:
         purging = asyncio.create_task(self._purger.purge(purge, current))
         self._purging.add(purging)
         purging.add_done_callback(self._purging.discard)
-        told = await asyncio.shield(purging)
-        log.info("purged: %s", told)
-        return told
+        purged = await asyncio.shield(purging)
+        log.info("purged: %s", purged)
+        return purged
 
     def _read(self, body: bytes) -> tuple[Purge, str]:
         try:
@@ -148,8 +148,8 @@ class Admin:
                 return purge_all(), ""
             case ["namespace"] if isinstance(asked["namespace"], str):
                 if not is_ours(asked["namespace"], prefix):
-                    told = "`namespace`: no collection of ours; GET /admin/stats lists them"
-                    raise EmbedError(Kind.VALIDATION, told, status=404)
+                    reason = "`namespace`: no collection of ours; GET /admin/stats lists them"
+                    raise EmbedError(Kind.VALIDATION, reason, status=404)
                 return Purge(collection=asked["namespace"]), ""
             case ["inputs"]:
                 asked = tei.parse(body)

@@ -72,7 +72,7 @@ def langchain_openai(url: str, texts: list[str]) -> Vectors:
 
 
 def langchain_openai_ids(url: str, texts: list[str]) -> Vectors:
-    """As it does unless told otherwise: token ids of OpenAI's vocabulary."""
+    """As it does unless set otherwise: token ids of OpenAI's vocabulary."""
     import litellm
     from langchain_openai import OpenAIEmbeddings
 

@@ -73,12 +73,12 @@ async def test_a_full_queue_treats_batch_and_single_alike(
     for number in range(2):
         requests.append(asyncio.create_task(proxy.embed(inputs=f"waits {number}")))
         await proxy.until(queued)
-    told = set()
+    refusals = set()
     for inputs in ("apple", ["apple"], ["apple", "pear"], [f"text {i}" for i in range(100)]):
         status, [reply], headers = await proxy.embed(inputs=inputs)
-        told.add((status, headers["Retry-After"], reply))
-    assert len(told) == 1
-    [(status, retry_after, reply)] = told
+        refusals.add((status, headers["Retry-After"], reply))
+    assert len(refusals) == 1
+    [(status, retry_after, reply)] = refusals
     print(f"a full queue, one text, a list of one, of 2, of 100: {status} {retry_after} {reply!r}")
     assert (status, retry_after) == (429, "1")
     assert b"EMBEDRACK_MAX_QUEUE" in reply

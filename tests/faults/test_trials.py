@@ -224,12 +224,13 @@ async def test_a_deadly_text_costs_two_deaths_over_three_instances(path: str) ->
                 *(embed_anew(proxy, texts, path, WISHES[i % 4]) for i in range(10))
             )
         deaths = [one.deaths for one in instances]
-        told = Counter(status for status, _ in answers)
+        statuses = Counter(status for status, _ in answers)
         print(
-            f"a deadly text sent {len(answers)} times to {path}: deaths {deaths}, told {dict(told)}"
+            f"a deadly text sent {len(answers)} times to {path}: deaths {deaths}, "
+            f"statuses {dict(statuses)}"
         )
         assert sum(deaths) == 2
-        assert told == ({424: 40} if path == "/embed" else {503: 1, 424: 39})
+        assert statuses == ({424: 40} if path == "/embed" else {503: 1, 424: 39})
         assert (await embed_anew(proxy, ["mate 0"], path))[0] == 200
 
 

@@ -27,7 +27,7 @@ class Done:
     err: str
 
     @property
-    def told(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Its figures, where it was run with ``--json -``."""
         return dict(json.loads(self.out))
 

@@ -37,17 +37,17 @@ async def test_against_a_real_proxy(start: StartProxy, tmp_path: Path) -> None:
     files = ("--json", str(figures), "--plot", str(picture))
     done = await load_test(proxy.url, *flags, *files)
     assert (done.status, done.err) == (0, "")
-    told = json.loads(figures.read_text())
-    assert (told["requests"], told["good"], told["failed"]) == (300, 300, 0)
-    assert told["statuses"] == {"200": 300}
-    assert told["hits"] + told["misses"] == told["texts"] > 600
-    assert told["misses"] < 200 < told["hits"]
-    times = told["latency_ms"]
+    summary = json.loads(figures.read_text())
+    assert (summary["requests"], summary["good"], summary["failed"]) == (300, 300, 0)
+    assert summary["statuses"] == {"200": 300}
+    assert summary["hits"] + summary["misses"] == summary["texts"] > 600
+    assert summary["misses"] < 200 < summary["hits"]
+    times = summary["latency_ms"]
     ordered = [times[name] for name in ("min", "median", "p90", "p95", "p99", "p99.9", "max")]
     assert ordered == sorted(ordered)
     assert times["min"] > 0
-    assert sum(row["requests"] for row in told["histogram"]) == 300
-    assert sum(row["requests"] for row in told["slices"]) == 300
+    assert sum(row["requests"] for row in summary["histogram"]) == 300
+    assert sum(row["requests"] for row in summary["slices"]) == 300
     for words in (
         "300 in ",
         "100.00%: 300 good, 0 failed",
@@ -67,7 +67,7 @@ async def test_openai_with_a_key_from_a_file(start: StartProxy, tmp_path: Path) 
     (tmp_path / "key").write_text("a key\n")
     flags = ("-r", "20", "--batch", "3", "--set", 'encoding_format="base64"', "--json", "-")
     done = await load_test(route, *flags, "--key-file", str(tmp_path / "key"))
-    assert (done.status, done.told["good"], done.told["texts"]) == (0, 20, 60)
+    assert (done.status, done.figures["good"], done.figures["texts"]) == (0, 20, 60)
     refused = await load_test(route, *flags)
     assert (refused.status, refused.out) == (1, "")
     assert "answered 401: the key is wrong or missing: --key, --key-file" in refused.err
@@ -79,10 +79,10 @@ async def test_the_hit_rate_is_what_the_headers_said() -> None:
         flags = ("-r", "200", "--texts", "100", "--batch", "1-5", "--new", "0.2", "--json", "-")
         done = await load_test(url, *flags)
     assert done.status == 0
-    assert (done.told["hits"], done.told["misses"]) == (endpoint.hits, endpoint.misses)
+    assert (done.figures["hits"], done.figures["misses"]) == (endpoint.hits, endpoint.misses)
     assert endpoint.hits > 100
     rate = endpoint.hits / (endpoint.hits + endpoint.misses)
-    assert done.told["hit_rate"] == pytest.approx(rate)
+    assert done.figures["hit_rate"] == pytest.approx(rate)
     assert f"{rate:.1%}: {endpoint.hits} hits" in done.err  # standard output is the JSON's
     new = [text for request in endpoint.requests[1:] for text in request if text.count(" ") == 14]
     assert 0.15 < len(new) / (endpoint.hits + endpoint.misses) < 0.25
@@ -105,11 +105,11 @@ async def test_every_wrong_reply_is_an_error_of_its_kind(
         flags = ("-r", "20", "-c", "1", "--batch", "4", "--json", "-", "--verbose")
         done = await load_test(url, *flags, *allowed)
     assert done.status == expected
-    told = done.told
-    assert told["kinds"] == KINDS
-    assert (told["good"], told["failed"], told["error_rate"]) == (12, 8, 0.4)
-    assert told["statuses"] == {"none": 1, "200": 16, "429": 1, "500": 1, "503": 1}
-    assert told["retry_after"] == 2
+    figures = done.figures
+    assert figures["kinds"] == KINDS
+    assert (figures["good"], figures["failed"], figures["error_rate"]) == (12, 8, 0.4)
+    assert figures["statuses"] == {"none": 1, "200": 16, "429": 1, "500": 1, "503": 1}
+    assert figures["retry_after"] == 2
     assert "2 with Retry-After" in done.err
     assert "s count: 3 vectors for 4 texts" in done.err
     assert ("40.00% of requests failed; --max-error-rate allows 0.00%" in done.err) == (not allowed)
@@ -122,10 +122,10 @@ async def test_an_open_loop_waits_for_no_reply_and_counts_the_wait() -> None:
     async with listening(endpoint.app()) as url:
         flags = ("--rate", "100", "--arrivals", "constant", "-r", "40", "--json", "-")
         done = await load_test(url, *flags)
-    assert (done.status, done.told["good"]) == (0, 40)
-    waited = [row["requests"] for row in done.told["histogram"] if row["le_ms"] > 100]
+    assert (done.status, done.figures["good"]) == (0, 40)
+    waited = [row["requests"] for row in done.figures["histogram"] if row["le_ms"] > 100]
     assert sum(waited) >= 29
-    assert done.told["latency_ms"]["max"] >= 390
+    assert done.figures["latency_ms"]["max"] >= 390
 
 
 async def test_latency_counts_from_when_a_request_was_due() -> None:
@@ -153,9 +153,9 @@ async def test_what_is_due_beyond_the_bound_is_not_sent_and_fails() -> None:
         flags = ("--rate", "200", "-r", "50", "-c", "5", "--timeout", "2", "--json", "-")
         done = await load_test(url, *flags)
     assert done.status == 1
-    assert done.told["kinds"] == {"not-sent": 45, "timeout": 5}
+    assert done.figures["kinds"] == {"not-sent": 45, "timeout": 5}
     assert len(endpoint.requests) == 6
-    assert done.told["latency_ms"] is None
+    assert done.figures["latency_ms"] is None
 
 
 async def test_the_warm_up_is_in_no_figure() -> None:
@@ -163,9 +163,9 @@ async def test_the_warm_up_is_in_no_figure() -> None:
     async with listening(endpoint.app()) as url:
         done = await load_test(url, "-r", "20", "-c", "2", "--warm-up", "1", "--json", "-")
     assert done.status == 0
-    told = done.told
-    assert (told["requests"], told["failed"], told["warm_up"]["failed"]) == (20, 0, 2)
-    assert told["warm_up"]["requests"] == len(endpoint.requests) - 1 - 20 > 2
+    figures = done.figures
+    assert (figures["requests"], figures["failed"], figures["warm_up"]["failed"]) == (20, 0, 2)
+    assert figures["warm_up"]["requests"] == len(endpoint.requests) - 1 - 20 > 2
 
 
 @pytest.mark.parametrize(("faults", "expected"), [((), 130), (("500",), 1)])
@@ -213,8 +213,8 @@ def test_what_cannot_be_meant_is_refused_with_the_remedy(
             ended = main(["load-test", *arguments])
         except SystemExit as refused:
             ended = int(str(refused.code))
-        told = capsys.readouterr().err
-        assert (ended, words in told) == (status, True), (arguments, told)
+        errors = capsys.readouterr().err
+        assert (ended, words in errors) == (status, True), (arguments, errors)
 
 
 async def test_texts_of_a_file_the_first_the_most_frequent(tmp_path: Path) -> None:

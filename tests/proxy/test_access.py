@@ -111,7 +111,7 @@ async def told_to_tei(proxy: Proxy, header: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "sentence"),
     [
         ("API_KEYS", "alice", "NAME:SHA256"),
         ("API_KEYS", f"alice:{'0' * 63}", "NAME:SHA256"),
@@ -120,8 +120,8 @@ async def told_to_tei(proxy: Proxy, header: str) -> str:
         ("ADMIN_KEY", "short", "16 characters"),
     ],
 )
-def test_wrong_keys_are_refused_and_not_shown(name: str, value: str, told: str) -> None:
-    with pytest.raises(SettingsError, match=told) as refused:
+def test_wrong_keys_are_refused_and_not_shown(name: str, value: str, sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence) as refused:
         Settings.from_environment({"EMBEDRACK_" + name: value})
     assert value not in str(refused.value)
 

@@ -60,7 +60,7 @@ OPENAI_ALONE: list[tuple[str, bytes, int, str, str]] = [
 ]
 
 
-def told(reply: list[bytes]) -> dict[str, str]:
+def error_of(reply: list[bytes]) -> dict[str, str]:
     """Read an error and hold it against TEI's shape: two strings and no more."""
     error: dict[str, str] = json.loads(reply[0])
     assert set(error) == {"error", "error_type"}
@@ -70,7 +70,7 @@ def told(reply: list[bytes]) -> dict[str, str]:
 def told_in(path: str, status: int, reply: list[bytes]) -> dict[str, str]:
     """Read an error in the shape of the path's dialect, under the names of TEI's."""
     if path == "/embed":
-        return told(reply)
+        return error_of(reply)
     error = json.loads(reply[0])
     assert set(error) == {"message", "code", "type"}
     assert error["code"] == status
@@ -159,8 +159,8 @@ async def test_a_decode_reply_that_is_not_utf8(start: StartProxy, tei: StandInTe
     proxy = await start(store=False)
     tei.decoded = b'["\xff"]'
     status, reply, _ = await proxy.embed(inputs=[101, 7592])
-    assert (status, told(reply)["error_type"]) == (424, "Backend")
-    assert "/decode" in told(reply)["error"]
+    assert (status, error_of(reply)["error_type"]) == (424, "Backend")
+    assert "/decode" in error_of(reply)["error"]
 
 
 async def test_a_text_that_kills_costs_two_deaths(start: StartProxy, tei: StandInTei) -> None:
@@ -170,7 +170,7 @@ async def test_a_text_that_kills_costs_two_deaths(start: StartProxy, tei: StandI
     for _ in range(5):
         status, reply, _ = await proxy.embed(inputs=["good", "poison", "fine"])
         assert status == 424
-        assert "refused for 60 minutes" in told(reply)["error"]
+        assert "refused for 60 minutes" in error_of(reply)["error"]
         deaths = sum("poison" in call for call in tei.calls)
     assert deaths == 2
     status, _, headers = await proxy.embed(inputs=["good", "fine"])
@@ -199,11 +199,11 @@ async def test_tei_away_hits_are_answered(tei: StandInTei) -> None:
         assert (await proxy.get("/livez"))[0] == 200
         status, reply, headers = await proxy.embed(inputs="a")
         assert (status, headers["Retry-After"]) == (503, "1")
-        assert told(reply)["error_type"] == "Unhealthy"
+        assert error_of(reply)["error_type"] == "Unhealthy"
         status, text = await proxy.get("/v1/models")
         assert told_in("/v1/models", status, [text.encode()])["error_type"] == "Unhealthy"
         status, text = await proxy.get("/api-doc/openapi.json")
-        assert (status, told([text.encode()])["error_type"]) == (503, "Unhealthy")
+        assert (status, error_of([text.encode()])["error_type"]) == (503, "Unhealthy")
         async with listening(tei.app(), port):
             await proxy.until(proxy.is_ready)
             _, known, _ = await proxy.embed(inputs="a")
@@ -234,7 +234,7 @@ async def test_one_error_for_all_when_the_upstream_is_gone_amid_a_batch(
     proxy = await start()
     tei.faults.extend(["close", "overloaded"])
     status, reply, headers = await proxy.embed(inputs=["a", "b", "c"])
-    assert (status, told(reply)["error_type"]) == (429, "Overloaded")
+    assert (status, error_of(reply)["error_type"]) == (429, "Overloaded")
     assert tei.calls == [["a", "b", "c"], ["a"]]
     assert "Retry-After" in headers
 
@@ -265,7 +265,7 @@ async def test_tei_hangs(start: StartProxy, tei: StandInTei) -> None:
     tei.faults.append("hang")
     status, reply, _ = await proxy.embed(inputs="a")
     assert status == 503
-    assert "in time" in told(reply)["error"]
+    assert "in time" in error_of(reply)["error"]
     assert (await proxy.embed(inputs="a"))[0] == 200
 
 
@@ -388,7 +388,7 @@ async def test_overload_is_refused_and_passes(start: StartProxy, tei: StandInTei
     assert set(statuses) == {200, 429}
     for status, reply, headers in replies:
         if status == 429:
-            assert told(reply)["error_type"] == "Overloaded"
+            assert error_of(reply)["error_type"] == "Overloaded"
             assert "Retry-After" in headers
     assert (await proxy.embed(inputs="later"))[0] == 200
 
@@ -417,10 +417,10 @@ async def passes(proxy: Proxy, path: str, body: bytes) -> tuple[int, str]:
 async def test_other_routes_pass_through(start: StartProxy) -> None:
     proxy = await start()
     async with proxy.session.post(
-        proxy.url + "/similarity?a=%20b", data=b"as it is", headers={"x-tell": "this"}
+        proxy.url + "/similarity?a=%20b", data=b"as it is", headers={"x-say": "this"}
     ) as reply:
         assert await reply.read() == b"as it is"
-        assert reply.headers["x-told"] == "this"
+        assert reply.headers["x-heard"] == "this"
         assert reply.headers["x-path"] == "/similarity?a=%20b"
     assert (await proxy.get("/nothing"))[0] == 404
     status, text = await passes(proxy, "/v1/embeddings", b'{"input":[[999999]]}')

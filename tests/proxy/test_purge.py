@@ -74,8 +74,8 @@ async def purge(proxy: Proxy, **what: object) -> tuple[int, dict[str, Any]]:
 async def stats(proxy: Proxy) -> dict[str, Any]:
     async with proxy.session.get(proxy.url + "/admin/stats", headers=ADMIN) as reply:
         assert reply.status == 200
-        told: dict[str, Any] = await reply.json()
-        return told
+        body: dict[str, Any] = await reply.json()
+        return body
 
 
 async def word(proxy: Proxy, text: str, **fields: object) -> str:
@@ -142,9 +142,9 @@ async def test_a_namespace_is_purged_and_what_is_none_is_refused(start: StartPro
     name = (await stats(proxy))["collection"]
     assert await purge(proxy, namespace=name) == (200, {"collections": [name], "workers_late": 0})
     assert await word(proxy, "a") == "miss"
-    status, told = await purge(proxy, namespace=collection_name("embedrack-two", "stand/in", ""))
+    status, reply = await purge(proxy, namespace=collection_name("embedrack-two", "stand/in", ""))
     assert status == 404
-    assert "`namespace`" in told["error"]
+    assert "`namespace`" in reply["error"]
 
     bodies: list[dict[str, object]] = [
         {},
@@ -153,15 +153,15 @@ async def test_a_namespace_is_purged_and_what_is_none_is_refused(start: StartPro
         {"inputs": []},
     ]
     for body in bodies:
-        status, told = await purge(proxy, **body)
+        status, reply = await purge(proxy, **body)
         assert status in (400, 422), body
-        assert "wanted" in told["error"] or "inputs" in told["error"]
+        assert "wanted" in reply["error"] or "inputs" in reply["error"]
 
     headers: list[dict[str, str]] = [{}, {"Authorization": "Bearer another key altogether"}]
     for wrong in headers:
-        async with proxy.session.get(proxy.url + "/admin/stats", headers=wrong) as reply:
-            assert (reply.status, await reply.read()) == (401, b"")
-            assert reply.headers["WWW-Authenticate"] == "Bearer"
+        async with proxy.session.get(proxy.url + "/admin/stats", headers=wrong) as refusal:
+            assert (refusal.status, await refusal.read()) == (401, b"")
+            assert refusal.headers["WWW-Authenticate"] == "Bearer"
 
 
 async def test_without_a_store_memory_is_purged(start: StartProxy) -> None:
@@ -179,9 +179,9 @@ async def test_what_is_purged_leaves_the_queue_of_writes(
     proxy = await start(admin_key=KEY)
     qdrant.mode = "refuse"
     await word(proxy, "purged")
-    status, told = await purge(proxy, inputs="purged")
-    assert (status, told["error_type"]) == (503, "Unhealthy")
-    assert "the store has not" in told["error"]
+    status, reply = await purge(proxy, inputs="purged")
+    assert (status, reply["error_type"]) == (503, "Unhealthy")
+    assert "the store has not" in reply["error"]
     await word(proxy, "kept")
     qdrant.mode = ""
 
@@ -251,17 +251,17 @@ async def test_statistics_tell_levels_entries_and_bytes(
     await word(proxy, "a")
 
     async def is_counted() -> bool:
-        told = await stats(proxy)
-        return (told["l1"]["entries"], told["store"]["entries"]) == (1, 1)
+        reply = await stats(proxy)
+        return (reply["l1"]["entries"], reply["store"]["entries"]) == (1, 1)
 
     await proxy.until(is_counted)
-    told = await stats(proxy)
-    assert told["inputs"] == {"hit_l1": 1, "hit_l2": 0, "miss": 1}
-    assert told["hit_rate"] == {"l1": 0.5, "l2": 0.0, "all": 0.5}
-    assert 328 < told["l1"]["bytes"] < 1000
-    assert told["store"]["vector_bytes"] == 8 * 4
-    [collection] = told["store"]["collections"]
-    assert collection["name"] == told["collection"] == next(iter(qdrant.collections))
+    reply = await stats(proxy)
+    assert reply["inputs"] == {"hit_l1": 1, "hit_l2": 0, "miss": 1}
+    assert reply["hit_rate"] == {"l1": 0.5, "l2": 0.0, "all": 0.5}
+    assert 328 < reply["l1"]["bytes"] < 1000
+    assert reply["store"]["vector_bytes"] == 8 * 4
+    [collection] = reply["store"]["collections"]
+    assert collection["name"] == reply["collection"] == next(iter(qdrant.collections))
 
 
 async def command(proxy: Proxy, *arguments: str) -> tuple[int, str, str]:

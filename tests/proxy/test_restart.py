@@ -1,4 +1,4 @@
-"""A worker that is told to end lets every request that reached it be answered."""
+"""A worker that has to end lets every request that reached it be answered."""
 
 from __future__ import annotations
 

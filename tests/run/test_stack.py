@@ -89,7 +89,7 @@ def test_a_part_that_dies_takes_the_others_along(tmp_path: Path) -> None:
 
 def store_of(folder: Path, processes: set[int]) -> int:
     if not Path("/proc/self").exists():
-        pytest.skip("without /proc the store cannot be told from the other parts")
+        pytest.skip("without /proc the store's process cannot be found among the others")
     for pid in processes:
         if f"{folder}/qdrant" in Path(f"/proc/{pid}/cmdline").read_text():
             return pid

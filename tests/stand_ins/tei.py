@@ -165,7 +165,7 @@ class StandInTei:
         return web.Response(
             body=await request.read(),
             headers={
-                "x-told": request.headers.get("x-tell", ""),
+                "x-heard": request.headers.get("x-say", ""),
                 "x-path": request.path_qs,
                 "x-authorization": request.headers.get("Authorization", ""),
             },

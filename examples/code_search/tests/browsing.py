@@ -88,10 +88,10 @@ class Tab:
     async def counts(self) -> dict[str, str]:
         """Return what the progress tells, by name."""
         pairs = "[...document.querySelectorAll('#progress dl div')]"
-        told = await self.page.value(
+        values = await self.page.value(
             f"{pairs}.map(e => [e.children[0].innerText, e.children[1].innerText])"
         )
-        return dict(told)
+        return dict(values)
 
     async def index(self, source: str, seconds: float = 60) -> dict[str, str]:
         """Index a source to its end; gives the counts."""

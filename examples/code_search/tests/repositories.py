@@ -85,8 +85,8 @@ class GitServer:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
-        told, _ = await process.communicate(await request.read())
-        head, _, body = told.partition(b"\r\n\r\n")
+        printed, _ = await process.communicate(await request.read())
+        head, _, body = printed.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
         status = int(headers.pop("Status", "200").split()[0])
         return web.Response(status=status, headers=headers, body=body)

@@ -173,7 +173,7 @@ def test_the_path_is_embedded_in_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "summary"),
     [
         ('#!/usr/bin/env python3\n"""Serves it: `a.py`.\n\nMore."""\n', "Serves it: `a.py`."),
         ("'''One.'''\nimport os\n", "One."),
@@ -187,7 +187,9 @@ def test_the_path_is_embedded_in_one_line() -> None:
     ],
 )
 def test_how_a_file_introduces_itself_stands_before_each_of_its_chunks(
-    text: str, told: str
+    text: str, summary: str
 ) -> None:
-    assert about(text) == told
-    assert all(chunk.about == told and told in chunk.embedded for chunk in chunks("text", text))
+    assert about(text) == summary
+    assert all(
+        chunk.about == summary and summary in chunk.embedded for chunk in chunks("text", text)
+    )

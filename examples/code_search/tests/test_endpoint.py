@@ -1,4 +1,4 @@
-"""The endpoint's failures: what is sent again, what is told, and how many are asked at once."""
+"""The endpoint's failures: what is sent again, what is shown, and how many are asked at once."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ REFUSED: dict[str, tuple[Answers, str]] = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 async def test_what_cannot_be_had_is_told(kind: str, stand_in: StandIn, settings: Settings) -> None:
-    stand_in.fails, told = list(REFUSED[kind][0]), REFUSED[kind][1]
+    stand_in.fails, sentence = list(REFUSED[kind][0]), REFUSED[kind][1]
     async with Endpoint(settings) as endpoint:
-        with pytest.raises(EndpointError, match=told):
+        with pytest.raises(EndpointError, match=sentence):
             await endpoint.embed(["a", "b"])
     assert stand_in.texts == []
 
@@ -131,13 +131,13 @@ async def test_what_is_no_endpoint_is_told(stand_in: StandIn, settings: Settings
     async with Endpoint(settings) as endpoint:
         with pytest.raises(EndpointError, match="is not an embeddings endpoint's"):
             await endpoint.info()
-    for url, told in {
+    for url, sentence in {
         "http://127.0.0.1:1": "`make run` starts one",
         "127.0.0.1:8080": "is no address",
         "http://": "is no address",
     }.items():
         async with Endpoint(replace(settings, endpoint=url, patience=1)) as endpoint:
-            with pytest.raises(EndpointError, match=told):
+            with pytest.raises(EndpointError, match=sentence):
                 await endpoint.info()
 
 

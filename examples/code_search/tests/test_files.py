@@ -73,16 +73,16 @@ async def test_a_listing_that_leads_out_reads_nothing(folder: Path, settings: Se
     paths = ("out/secret.py", "../outside/secret.py", str(outside / "secret.py"), "pipe.py")
     source = Source(folder, "name", listing=paths)
     for path in paths:
-        told = read(source, File(path, "python", 10), settings)
-        assert told == Skipped(path, "not readable")
+        outcome = read(source, File(path, "python", 10), settings)
+        assert outcome == Skipped(path, "not readable")
     assert Skipped("pipe.py", "not a file") in list(walk(source, settings))
 
 
 async def test_a_file_that_grew_is_skipped(folder: Path, settings: Settings) -> None:
     (folder / "a.py").write_text("x = 1\n" * 100)
     few = replace(settings, max_file_bytes=100)
-    told = read(Source(folder, "name"), File("a.py", "python", 6), few)
-    assert told == Skipped("a.py", "over 0.0001 MB")
+    outcome = read(Source(folder, "name"), File("a.py", "python", 6), few)
+    assert outcome == Skipped("a.py", "over 0.0001 MB")
 
 
 async def test_another_repository_inside_is_left_alone(folder: Path, settings: Settings) -> None:
@@ -135,8 +135,8 @@ CONTENTS = {
 def test_any_content_is_text(kind: str, folder: Path, settings: Settings) -> None:
     content, text = CONTENTS[kind]
     (folder / "a.txt").write_bytes(content)
-    told = read(Source(folder, "name"), File("a.txt", "text", len(content)), settings)
-    assert told == Text(text, committed=False)
+    outcome = read(Source(folder, "name"), File("a.txt", "text", len(content)), settings)
+    assert outcome == Text(text, committed=False)
 
 
 async def test_what_nobody_wrote_is_skipped(folder: Path, settings: Settings) -> None:

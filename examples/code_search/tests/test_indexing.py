@@ -30,11 +30,11 @@ class Example:
 
     async def index(self, text: str) -> Progress:
         """Index to the end; gives the last progress."""
-        told = Progress()
-        async for told in index(text, self.settings, self.endpoint, self.indexes):
-            assert told.files <= told.files_total
-        assert told.done
-        return told
+        progress = Progress()
+        async for progress in index(text, self.settings, self.endpoint, self.indexes):
+            assert progress.files <= progress.files_total
+        assert progress.done
+        return progress
 
     async def places(self) -> list[Place]:
         """Return where the chunks of the only index are, by path and line."""
@@ -60,10 +60,15 @@ async def test_a_folder_is_indexed(
     repository.write("src/a.py", f"def one():\n{BODY}\n\ndef two():\n{BODY}")
     repository.write("b.md", "# Title\n\nText.\n")
     repository.write("image.png", "")
-    told = await example.index(str(repository.folder))
-    assert (told.files, told.files_total, told.chunks, told.embedded) == (2, 2, 3, 3)
-    assert dict(told.skipped) == {"empty": 1}
-    assert (told.kept, told.removed, told.cancelled) == (0, 0, False)
+    progress = await example.index(str(repository.folder))
+    assert (progress.files, progress.files_total, progress.chunks, progress.embedded) == (
+        2,
+        2,
+        3,
+        3,
+    )
+    assert dict(progress.skipped) == {"empty": 1}
+    assert (progress.kept, progress.removed, progress.cancelled) == (0, 0, False)
     assert await example.places() == [
         Place("b.md", 1, 3, ""),
         Place("src/a.py", 1, 31, ""),
@@ -83,13 +88,13 @@ async def test_again_only_what_changed_is_embedded(
     repository.write("c.py", "same = True\n")
     await example.index(str(repository.folder))
     stand_in.texts.clear()
-    told = await example.index(str(repository.folder))
-    assert (told.chunks, told.kept, told.embedded, told.removed) == (4, 4, 0, 0)
+    progress = await example.index(str(repository.folder))
+    assert (progress.chunks, progress.kept, progress.embedded, progress.removed) == (4, 4, 0, 0)
     assert stand_in.texts == []
     repository.write("a.py", f"import os\n\n\ndef one():\n{BODY}\n\ndef three():\n{BODY}")
     (repository.folder / "b.py").unlink()
-    told = await example.index(str(repository.folder))
-    assert (told.chunks, told.kept, told.embedded, told.removed) == (4, 2, 2, 2)
+    progress = await example.index(str(repository.folder))
+    assert (progress.chunks, progress.kept, progress.embedded, progress.removed) == (4, 2, 2, 2)
     assert [text.split("\n")[1] for text in stand_in.texts] == ["import os", "three"]
     assert await example.places() == [
         Place("a.py", 1, 1, ""),
@@ -101,10 +106,10 @@ async def test_again_only_what_changed_is_embedded(
 
 async def test_equal_chunks_are_all_kept(example: Example, repository: Repository) -> None:
     repository.write("a.txt", ("the same line\n" * 200))
-    told = await example.index(str(repository.folder))
-    assert told.chunks == len(await example.places()) > 2
-    told = await example.index(str(repository.folder))
-    assert told.kept == told.chunks
+    progress = await example.index(str(repository.folder))
+    assert progress.chunks == len(await example.places()) > 2
+    progress = await example.index(str(repository.folder))
+    assert progress.kept == progress.chunks
 
 
 async def test_chunks_know_the_commit_that_holds_them(
@@ -131,9 +136,9 @@ async def test_a_url_is_indexed_under_its_name(
     repository.write("a.py", "pass\n")
     repository.commit()
     url = git_server.url.replace("://", "://user:s3cret@") + "/owner/project/.git"
-    told = await example.index(url)
+    progress = await example.index(url)
     [stored] = await example.indexes.stored()
-    assert stored.name == told.name == git_server.url.removeprefix("http://") + "/owner/project"
+    assert stored.name == progress.name == git_server.url.removeprefix("http://") + "/owner/project"
     assert await example.paths() == ["a.py"]
     held = [file.read_bytes() for file in example.settings.folder.rglob("*") if file.is_file()]
     assert not any(b"s3cret" in content for content in held)
@@ -147,14 +152,14 @@ async def test_cancelling_ends_it_at_once_and_leaves_whole_files(
         repository.write(f"{number:02}.py", text)
     stand_in.answers = 10  # of two chunks each; what is asked then is never answered
     cancel = asyncio.Event()
-    told = Progress()
-    async for told in index(
+    progress = Progress()
+    async for progress in index(
         str(repository.folder), example.settings, example.endpoint, example.indexes, cancel
     ):
-        if told.embedded == 20:
+        if progress.embedded == 20:
             cancel.set()
-    assert told.done
-    assert told.cancelled
+    assert progress.done
+    assert progress.cancelled
     paths = await example.paths()
     assert {paths.count(path) for path in paths} <= {3}
     [stored] = await example.indexes.stored()
@@ -172,8 +177,8 @@ async def test_closing_the_progress_ends_it_too(
     repository.write("a.py", "pass\n")
     stand_in.gate.clear()
     telling = index(str(repository.folder), example.settings, example.endpoint, example.indexes)
-    async for told in telling:
-        if told.chunks:
+    async for progress in telling:
+        if progress.chunks:
             break
     await telling.aclose()
     stand_in.gate.set()
@@ -190,8 +195,8 @@ async def test_an_endpoint_that_fails_is_told_and_what_was_written_stays(
     with pytest.raises(EndpointError, match="422: no"):
         await example.index(str(repository.folder))
     assert await example.paths() == ["a.py"]
-    told = await example.index(str(repository.folder))
-    assert (told.embedded, told.removed) == (1, 1)
+    progress = await example.index(str(repository.folder))
+    assert (progress.embedded, progress.removed) == (1, 1)
 
 
 async def test_a_write_that_fails_is_told(
@@ -249,11 +254,11 @@ async def test_hostile_files_are_indexed_as_data_or_skipped(
     # As many quotes in quotes end the process that parses them.
     (folder / "deep.md").write_text(">" * 1000 + " text\n" * 10)
     (folder / "z.py").write_text("after = True\n")
-    told = await example.index(str(folder))
+    progress = await example.index(str(folder))
     paths = await example.paths()
     assert {"<img src=x onerror=alert(1)>.html", "new\nline.py", "z.py"} <= set(paths)
     assert {"out.py", "pipe.py", "giant.py", "min.js"}.isdisjoint(paths)
     assert "deep.md" in paths
-    assert told.skipped["a link"] == 2
-    assert told.skipped["over 5 MB"] == told.skipped["minified"] == 1
+    assert progress.skipped["a link"] == 2
+    assert progress.skipped["over 5 MB"] == progress.skipped["minified"] == 1
     assert not any("root:" in text for text in stand_in.texts)

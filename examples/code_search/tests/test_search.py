@@ -44,7 +44,7 @@ class Example:
 
     async def index(self) -> Progress:
         parts = (self.settings, self.endpoint, self.indexes)
-        return [told async for told in index(self.name, *parts)][-1]
+        return [progress async for progress in index(self.name, *parts)][-1]
 
     async def ask(
         self, query: str, languages: tuple[str, ...] = (), path: str = "", top: int = 10
@@ -152,8 +152,8 @@ async def test_a_dropped_index_is_made_again_from_the_endpoints_cache(example: E
     await example.indexes.drop(stored.collection)
     with pytest.raises(StoreError, match="is not indexed yet"):
         await example.ask("anything")
-    told = await example.index()
-    assert (told.embedded, told.hits, told.hit_rate) == (5, 5, 1.0)
+    progress = await example.index()
+    assert (progress.embedded, progress.hits, progress.hit_rate) == (5, 5, 1.0)
 
 
 async def test_an_index_of_another_model_is_refused(example: Example) -> None:
@@ -176,10 +176,10 @@ async def test_indexes_outlive_their_process_and_belong_to_one(example: Example)
         env={"CODE_SEARCH_DATA_DIR": example.settings.data_dir, "PATH": ""},
         stderr=asyncio.subprocess.PIPE,
     )
-    _, told = await program.communicate()
+    _, errors = await program.communicate()
     assert program.returncode == 1
-    assert b"failed: another process has the indexes in" in told
-    assert b"CODE_SEARCH_QDRANT" in told
+    assert b"failed: another process has the indexes in" in errors
+    assert b"CODE_SEARCH_QDRANT" in errors
     await example.indexes.close()
     async with Indexes(example.settings) as again:
         [stored] = await again.stored()

@@ -24,7 +24,7 @@ def test_the_environment_sets_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "sentence"),
     [
         ("CODE_SEARCH_BATCHES", "7", "CODE_SEARCH_BATCHES is no setting"),
         ("CODE_SEARCH_BATCH", "many", "CODE_SEARCH_BATCH is 'many': a whole number"),
@@ -32,6 +32,6 @@ def test_the_environment_sets_them() -> None:
         ("CODE_SEARCH_CLONE_BYTES", "-1", "CODE_SEARCH_CLONE_BYTES is '-1'"),
     ],
 )
-def test_wrong_ones_are_named(name: str, value: str, told: str) -> None:
-    with pytest.raises(CodeSearchError, match=told):
+def test_wrong_ones_are_named(name: str, value: str, sentence: str) -> None:
+    with pytest.raises(CodeSearchError, match=sentence):
         Settings.from_environment({name: value})

@@ -21,8 +21,8 @@ def clones(settings: Settings) -> list[Path]:
 
 def processes(mark: str) -> list[str]:
     """Return the command lines of running programs that have this in them."""
-    told = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
-    return [line for line in told.stdout.splitlines() if mark in line]
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    return [line for line in listed.stdout.splitlines() if mark in line]
 
 
 async def opened(text: str, settings: Settings) -> Source:

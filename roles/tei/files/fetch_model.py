@@ -104,7 +104,7 @@ def matches(name: str, patterns: list[str]) -> bool:
 
 
 def report(target: Path, total: int, done: threading.Event) -> None:
-    """Print the bytes that have arrived, until told to stop."""
+    """Print the bytes that have arrived, until it is stopped."""
     while not done.wait(2.0):
         here = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
         print(
