@@ -51,7 +51,7 @@ STAGES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ),
     (
         "store: HTTP client",
-        (("cache/exchange.py", ""), ("cache/qdrant.py", "_call"), ("cache/qdrant.py", "_once")),
+        (("net/exchange.py", ""), ("cache/qdrant.py", "_call"), ("cache/qdrant.py", "_once")),
     ),
     (
         "store: ask, cut the reply",

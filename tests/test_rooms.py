@@ -21,7 +21,7 @@ FLOORS = (
     ("cache",),
     ("upstream", "http"),
     ("workers",),
-    ("telemetry", "entries"),
+    ("telemetry", "entries", "net"),
     ("errors", "settings"),
     ("__init__",),
 )

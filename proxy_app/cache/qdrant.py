@@ -1,4 +1,4 @@
-"""Qdrant's calls, as plain REST: over ``exchange`` for look-ups, over aiohttp for everything else.
+"""Qdrant's calls, as plain REST: over ``net.exchange`` for look-ups, over aiohttp for all else.
 
 Vectors are cut out of replies, and put into upserts, as the raw text that they are.
 """
@@ -9,14 +9,13 @@ import asyncio
 import logging
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 import orjson
 
-from proxy_app.cache.exchange import Exchange, NotPlainError
 from proxy_app.entries.entry import Entry
+from proxy_app.net.exchange import Exchange, NotPlainError, is_plain
 from proxy_app.settings import Settings
 
 log = logging.getLogger("embedrack")
@@ -158,7 +157,7 @@ class Qdrant:
         if exchange is None:
             return await self._call("POST", path, body, seconds)
         try:
-            status, content = await exchange.post(path, body, seconds)
+            reply = await exchange.post(path, body, seconds)
         except NotPlainError as error:
             log.info("store: look-ups go the slower way: Qdrant's reply has %s", error)
             exchange.close()
@@ -166,9 +165,9 @@ class Qdrant:
             return await self._call("POST", path, body, seconds)
         except (asyncio.TimeoutError, OSError) as error:
             raise _store_error(error) from None
-        if status != 200:
-            raise _refusal(status, content)
-        return content
+        if reply.status != 200:
+            raise _refusal(reply.status, reply.body)
+        return reply.body
 
     async def _result(
         self, method: str, path: str, body: object = None, seconds: float = ADMIN_TIMEOUT
@@ -213,12 +212,6 @@ def payload(entry: Entry) -> bytes:
     if entry.tokens:
         return b'{"t":%d,"n":%d}' % (entry.written, entry.tokens)
     return b'{"t":%d}' % entry.written
-
-
-def is_plain(url: str) -> bool:
-    """Tell whether an exchange can be had with a server: without TLS, without a password."""
-    parts = urlsplit(url)
-    return parts.scheme == "http" and "@" not in parts.netloc
 
 
 def _refusal(status: int, content: bytes) -> StoreError:

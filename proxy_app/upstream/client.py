@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from proxy_app.errors import EmbedError, Kind
 from proxy_app.settings import Settings
 from proxy_app.upstream.batches import Load, fields_of, payload_limit, refuse_too_large
 from proxy_app.upstream.connections import BrokenError as BrokenError
-from proxy_app.upstream.connections import Connections, Reply
+from proxy_app.upstream.connections import Connections, Post, Reply
 from proxy_app.upstream.instances import Instances
 from proxy_app.upstream.suspects import Suspects
 from proxy_app.upstream.trials import SURVIVED
@@ -144,12 +145,8 @@ class Upstream:
         """Return the body of ``/info``, by a fresh or a kept connection; raises EmbedError."""
         reply = None
         if kept:
-            try:
-                call = self._connections.call
-                asking = self._connections.asking
-                reply = await call(asking, "GET", "/info", seconds=self._probe_seconds)
-            except BrokenError:
-                pass  # a kept connection may end just when it is used again
+            with suppress(BrokenError):  # then a fresh connection shows whether it is there
+                reply = await self._connections.get("/info", seconds=self._probe_seconds)
         reply = reply or await self.probe("GET", "/info")
         if reply.status != 200:
             raise reply.error()
@@ -209,7 +206,7 @@ class Upstream:
             sent = [load for load in batch if load.key not in alone] if alone else batch
             if sent:
                 try:
-                    result = await self._post(self._connections.kept, sent, tail, dimension)
+                    result = await self._post(self._connections.post, sent, tail, dimension)
                     trial.outcome = SURVIVED
                     if not alone:
                         return result
@@ -222,7 +219,9 @@ class Upstream:
                 if load.key in outcomes:
                     continue
                 try:
-                    send = partial(self._post, self._connections.fresh, [load], tail, dimension)
+                    send = partial(
+                        self._post, self._connections.post_fresh, [load], tail, dimension
+                    )
                     result = await self._suspects.send(load.key, send)
                     [outcomes[load.key]] = result.outcomes
                     headers = result.headers
@@ -233,12 +232,10 @@ class Upstream:
         last = outcomes[list(outcomes)[-1]]
         return Result([outcomes.get(key, last) for key in keys], headers)
 
-    async def _post(
-        self, session: aiohttp.ClientSession, batch: list[Load], tail: bytes, dimension: int
-    ) -> Result:
+    async def _post(self, post: Post, batch: list[Load], tail: bytes, dimension: int) -> Result:
         body = b'{"inputs":[' + b",".join([load.json for load in batch]) + tail
         most = len(batch) * (dimension * _NUMBER + _MARGIN) + _MARGIN
-        reply = await self._connections.call(session, "POST", "/embed", body, most=most)
+        reply = await post("/embed", body, most=most)
         if reply.status != 200:
             raise reply.error()
         outcomes: list[bytes | EmbedError] = []
@@ -259,7 +256,7 @@ class Upstream:
         """Return the text of each list of token ids (JSON), or None where that cannot be known."""
         body = b'{"skip_special_tokens":false,"ids":[' + b",".join(lists) + b"]}"
         try:
-            reply = await self._connections.call(self._connections.kept, "POST", "/decode", body)
+            reply = await self._connections.post("/decode", body)
         except BrokenError as error:
             raise EmbedError(Kind.UNHEALTHY, str(error)) from None
         if reply.status in (404, 405):
@@ -280,12 +277,12 @@ class Upstream:
         Raises EmbedError.
         """
         body = b'{"inputs":[' + b",".join([load.json for load in batch]) + b"]}"
-        call = partial(self._connections.call, seconds=self._probe_seconds)
+        seconds, connections = self._probe_seconds, self._connections
         try:
             try:
-                reply = await call(self._connections.kept, "POST", "/tokenize", body)
+                reply = await connections.post("/tokenize", body, seconds=seconds)
             except BrokenError:  # a kept connection may end just when it is used again
-                reply = await call(self._connections.fresh, "POST", "/tokenize", body)
+                reply = await connections.post_fresh("/tokenize", body, seconds=seconds)
         except BrokenError as error:
             raise EmbedError(Kind.UNHEALTHY, str(error)) from None
         if reply.status != 200:

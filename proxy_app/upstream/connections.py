@@ -6,8 +6,10 @@ Nothing is sent twice here (``suspects`` decides that), and nothing here knows T
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import aiohttp
 import msgspec
@@ -16,7 +18,11 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from proxy_app.errors import STATUS, EmbedError, Kind
+from proxy_app.net import exchange
+from proxy_app.net.exchange import Exchange, NotPlainError
 from proxy_app.settings import Settings
+
+log = logging.getLogger("embedrack")
 
 _KINDS = {status: kind for kind, status in reversed(STATUS.items())}
 
@@ -31,6 +37,9 @@ _AHEAD = 128 * 1024
 #: Bytes of a reply that are taken before its reader has them: a batch's whole reply. With aiohttp's
 #: own 64 kB it would stop and start reading from the socket several times for each.
 READ_BUFFER = 1024 * 1024
+
+#: Seconds for which an idle connection is kept.
+KEEP = 60.0
 
 _BAD_GATEWAY = 502
 
@@ -56,7 +65,7 @@ _tei_error = msgspec.json.Decoder(_TeiError)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole reply of the upstream, with any status but 502."""
+    """A whole reply of the upstream, with any status but 502; header names in small letters."""
 
     status: int
     headers: Mapping[str, str]
@@ -76,17 +85,23 @@ class Reply:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             text = self.body[:200].decode("utf-8", "replace").strip()
             message = f"the upstream answered {self.status}: {text or 'nothing'}"
-        retry_after = self.headers.get("Retry-After", "")
+        retry_after = self.headers.get("retry-after", "")
         # Whatever else may stand there could not be written into our own reply.
         after = retry_after if retry_after.isascii() and retry_after.isprintable() else ""
         return EmbedError(kind, message, status=status, retry_after=after or None)
 
 
-class Connections:
-    """Connections to one base URL: ``kept`` alive for batches, ``fresh`` ones for each request.
+class Post(Protocol):
+    """How inputs are sent: by a kept connection, or by a fresh one."""
 
-    ``count`` is how many were made that carried inputs.
-    """
+    async def __call__(
+        self, path: str, body: bytes, *, seconds: float | None = None, most: int = _MOST
+    ) -> Reply:
+        """Send a POST and return its whole reply."""
+
+
+class Connections:
+    """Connections to one base URL: kept alive (``post``, ``get``), or fresh for each request."""
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.upstream_url
@@ -95,14 +110,24 @@ class Connections:
         self._headers = dict(_HEADERS)
         if settings.upstream_api_key:
             self._headers["Authorization"] = f"Bearer {settings.upstream_api_key}"
-        self.count = 0
+        self._made = 0
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(self._count)
-        self.kept = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=60), trace)
-        self.fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True), trace)
-        # As ``fresh`` and ``kept``, for what carries no inputs.
+        # Where the server's replies, or its URL, are none for an exchange.
+        self._kept = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP), trace)
+        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True), trace)
+        # What carries no inputs.
         self.probes = _session(aiohttp.TCPConnector(limit=0, force_close=True), None)
-        self.asking = _session(aiohttp.TCPConnector(limit=1, keepalive_timeout=60), None)
+        self._exchange: Exchange | None = None
+        self._asking: Exchange | None = None
+        if exchange.is_plain(self._url):
+            self._exchange = Exchange(self._url, self._headers, KEEP)
+            self._asking = Exchange(self._url, self._headers, KEEP)
+
+    @property
+    def count(self) -> int:
+        """How many connections were made that carried inputs."""
+        return self._made + (self._exchange.made if self._exchange else 0)
 
     def url(self, path: str) -> str:
         """Return the full URL of a path with its query."""
@@ -110,8 +135,65 @@ class Connections:
 
     async def close(self) -> None:
         """Close all connections."""
-        for session in (self.kept, self.fresh, self.probes, self.asking):
+        for one in (self._exchange, self._asking):
+            if one is not None:
+                one.close()
+        for session in (self._kept, self._fresh, self.probes):
             await session.close()
+
+    async def post(
+        self, path: str, body: bytes, *, seconds: float | None = None, most: int = _MOST
+    ) -> Reply:
+        """Send inputs by a kept connection; raises as ``call`` does.
+
+        A kept connection that ends without a reply is broken too, though it may have ended just
+        when it was used again.
+        """
+        if self._exchange is not None:
+            try:
+                return await self._by(self._exchange, path, body, seconds, most)
+            except NotPlainError as error:
+                log.info("upstream: the slower client is used: a reply has %s", error)
+                self._made += self._exchange.made
+                self._exchange.close()
+                self._exchange = None
+        return await self.call(self._kept, "POST", path, body, seconds=seconds, most=most)
+
+    async def post_fresh(
+        self, path: str, body: bytes, *, seconds: float | None = None, most: int = _MOST
+    ) -> Reply:
+        """Send inputs by a connection of its own; raises as ``call`` does."""
+        return await self.call(self._fresh, "POST", path, body, seconds=seconds, most=most)
+
+    async def get(self, path: str, *, seconds: float) -> Reply:
+        """Ask about the upstream by a kept connection; raises as ``call`` does."""
+        if self._asking is not None:
+            try:
+                return await self._by(self._asking, path, None, seconds, _MOST)
+            except NotPlainError:
+                self._asking.close()
+                self._asking = None
+        return await self.call(self.probes, "GET", path, seconds=seconds)
+
+    async def _by(
+        self, one: Exchange, path: str, body: bytes | None, seconds: float | None, most: int
+    ) -> Reply:
+        seconds = seconds or self._seconds
+        try:
+            if body is None:
+                answer = await one.get(path, seconds, most)
+            else:
+                answer = await one.post(path, body, seconds, most, again=False)
+        except exchange.TooLargeError:
+            raise _too_large(most) from None
+        except exchange.UnreachableError as error:
+            raise _unreachable(self._url, str(error)) from None
+        except (asyncio.TimeoutError, OSError) as error:
+            began = isinstance(error, exchange.PartialError)
+            raise _failure(error, began, self._url) from None
+        if answer.status == _BAD_GATEWAY:
+            raise _bad_gateway()
+        return Reply(answer.status, answer.fields(), answer.body)
 
     async def call(
         self,
@@ -184,7 +266,7 @@ class Connections:
             raise EmbedError(Kind.UNHEALTHY, str(_failure(error, True, self._url))) from None
 
     async def _count(self, *_: object) -> None:
-        self.count += 1
+        self._made += 1
 
 
 def _session(
@@ -201,7 +283,11 @@ def _session(
 
 def _refuse_bad_gateway(response: aiohttp.ClientResponse) -> None:
     if response.status == _BAD_GATEWAY:
-        raise BrokenError("the balancer answered 502: the connection behind it broke")
+        raise _bad_gateway()
+
+
+def _bad_gateway() -> BrokenError:
+    return BrokenError("the balancer answered 502: the connection behind it broke")
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
@@ -214,16 +300,22 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
         parts.append(part)
         size += len(part)
     if size > most:
-        raise EmbedError(Kind.BACKEND, f"the upstream's reply has more than {most} bytes")
+        raise _too_large(most)
     return b"".join(parts)
+
+
+def _too_large(most: int) -> EmbedError:
+    return EmbedError(Kind.BACKEND, f"the upstream's reply has more than {most} bytes")
+
+
+def _unreachable(url: str, reason: str) -> EmbedError:
+    return EmbedError(Kind.UNHEALTHY, f"the upstream at {url} cannot be reached: {reason}")
 
 
 def _failure(error: Exception, started: bool, url: str) -> Exception:
     """Say what a failed call means: BrokenError where the connection ended, else EmbedError."""
     if isinstance(error, aiohttp.ClientConnectorError):
-        return EmbedError(
-            Kind.UNHEALTHY, f"the upstream at {url} cannot be reached: {error.strerror}"
-        )
+        return _unreachable(url, str(error.strerror))
     if isinstance(error, asyncio.TimeoutError):
         return EmbedError(Kind.UNHEALTHY, f"the upstream at {url} did not answer in time")
     if started:

@@ -9,7 +9,13 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from proxy_app.cache.exchange import Exchange, NotPlainError
+from proxy_app.net.exchange import (
+    Exchange,
+    NotPlainError,
+    PartialError,
+    TooLargeError,
+    UnreachableError,
+)
 from tests.cancelling import Cancellation
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -32,14 +38,16 @@ class Server:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-                self.requests.append(head + await reader.readexactly(length))
+                _, _, length = head.lower().partition(b"content-length: ")
+                body = await reader.readexactly(int(length.split(b"\r\n")[0] or b"0"))
+                self.requests.append(head + body)
                 self.asked.set()
-                for piece in self._replies.pop(0):
+                pieces = self._replies.pop(0)
+                for piece in pieces:
                     writer.write(piece)
                     await writer.drain()
                     await asyncio.sleep(0.02)
-                if self.hang_up:
+                if self.hang_up or not pieces:
                     return
         except (asyncio.IncompleteReadError, ConnectionResetError):
             return
@@ -60,12 +68,18 @@ async def serving(server: Server, keep: float = 60) -> AsyncIterator[Exchange]:
         listening.close()
 
 
+async def asked(exchange: Exchange, body: bytes = b"") -> tuple[int, bytes]:
+    """Send a POST; gives the reply's status and body."""
+    reply = await exchange.post("/points", body, 10)
+    return reply.status, reply.body
+
+
 async def test_a_connection_is_kept() -> None:
     server = Server([OK], [b"HTTP/1.1 404 Not Found\r\ncontent-length:0\r\n\r\n"], [OK])
     async with serving(server) as exchange:
-        assert await exchange.post("/points", b"[1]", 10) == (200, b"{}")
-        assert await exchange.post("/points", b"[1]", 10) == (404, b"")
-        assert await exchange.post("/points", b"[1]", 10) == (200, b"{}")
+        assert await asked(exchange, b"[1]") == (200, b"{}")
+        assert await asked(exchange, b"[1]") == (404, b"")
+        assert await asked(exchange, b"[1]") == (200, b"{}")
     assert server.connections == 1
     head, body = server.requests[0].split(b"\r\n\r\n")
     assert head.startswith(b"POST /store/points HTTP/1.1\r\nHost: 127.0.0.1:")
@@ -77,16 +91,16 @@ async def test_a_reply_in_pieces() -> None:
     server = Server([OK[:5], OK[5:-3], OK[-3:-1], OK[-1:]], [OK])
     async with serving(server) as exchange:
         for _ in range(2):
-            assert await exchange.post("/points", b"", 10) == (200, b"{}")
+            assert await asked(exchange) == (200, b"{}")
     assert server.connections == 1
 
 
 async def test_two_at_once_have_a_connection_each() -> None:
     server = Server([OK[:5], OK[5:]], [OK[:9], OK[9:]], [OK])
     async with serving(server) as exchange:
-        both = await asyncio.gather(*(exchange.post("/points", b"", 10) for _ in range(2)))
+        both = await asyncio.gather(*(asked(exchange) for _ in range(2)))
         assert both == [(200, b"{}")] * 2
-        assert await exchange.post("/points", b"", 10) == (200, b"{}")
+        assert await asked(exchange) == (200, b"{}")
     assert server.connections == 2
 
 
@@ -95,7 +109,7 @@ async def test_a_connection_that_the_server_closed_meanwhile() -> None:
     server.hang_up = True
     async with serving(server) as exchange:
         for _ in range(2):
-            assert await exchange.post("/points", b"", 10) == (200, b"{}")
+            assert await asked(exchange) == (200, b"{}")
     assert server.connections == 2
 
 
@@ -103,7 +117,7 @@ async def test_one_that_was_idle_for_long_is_not_used() -> None:
     server = Server([OK], [OK])
     async with serving(server, keep=0.01) as exchange:
         for _ in range(2):
-            assert await exchange.post("/points", b"", 10) == (200, b"{}")
+            assert await asked(exchange) == (200, b"{}")
             await asyncio.sleep(0.02)
     assert server.connections == 2
 
@@ -113,7 +127,7 @@ async def test_the_server_ends_it_with_its_reply() -> None:
     server = Server([closing], [OK])
     async with serving(server) as exchange:
         for _ in range(2):
-            assert await exchange.post("/points", b"", 10) == (200, b"{}")
+            assert await asked(exchange) == (200, b"{}")
     assert server.connections == 2
 
 
@@ -121,7 +135,7 @@ async def test_a_connection_that_the_server_says_it_closes_and_does_not() -> Non
     closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
     server = Server([closing])
     async with serving(server) as exchange:
-        assert await exchange.post("/points", b"", 10) == (200, b"{}")
+        assert await asked(exchange) == (200, b"{}")
         for _ in range(100):
             if not server.open:
                 break
@@ -132,7 +146,7 @@ async def test_a_connection_that_the_server_says_it_closes_and_does_not() -> Non
 async def test_what_is_under_way_is_closed_after_its_reply() -> None:
     server = Server([OK[:5], OK[5:]])
     async with serving(server) as exchange:
-        asking = asyncio.create_task(exchange.post("/points", b"", 10))
+        asking = asyncio.create_task(asked(exchange))
         await server.asked.wait()
         exchange.close()
         assert await asking == (200, b"{}")
@@ -148,18 +162,18 @@ async def test_a_late_reply_is_nobodys() -> None:
     async with serving(server) as exchange:
         with pytest.raises(asyncio.TimeoutError):
             await exchange.post("/points", b"", 0.1)
-        assert await exchange.post("/points", b"", 10) == (200, b"{}")
+        assert await asked(exchange) == (200, b"{}")
     assert server.connections == 2
 
 
 async def test_who_no_longer_waits_leaves_no_reply_behind() -> None:
     server = Server([OK[:5], *[b""] * 5, OK[5:]], [OK])
     async with serving(server) as exchange:
-        waiting = asyncio.create_task(exchange.post("/points", b"", 10))
+        waiting = asyncio.create_task(asked(exchange))
         await server.asked.wait()
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        assert await exchange.post("/points", b"", 10) == (200, b"{}")
+        assert await asked(exchange) == (200, b"{}")
     assert server.connections == 2
 
 
@@ -168,15 +182,15 @@ async def test_a_server_that_is_away_or_ends_in_the_middle() -> None:
     server.hang_up = True
     async with serving(server) as exchange:
         with pytest.raises(OSError, match="ended early"):
-            await exchange.post("/points", b"", 10)
-    with pytest.raises(ConnectionRefusedError):
-        await exchange.post("/points", b"", 10)
+            await asked(exchange)
+    with pytest.raises(UnreachableError):
+        await asked(exchange)
 
 
 @pytest.mark.parametrize(
     "reply",
     [
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\n\r\n{}",
@@ -190,7 +204,7 @@ async def test_a_server_that_is_away_or_ends_in_the_middle() -> None:
 async def test_what_is_left_to_others(reply: bytes) -> None:
     async with serving(Server([reply])) as exchange:
         with pytest.raises(NotPlainError):
-            await exchange.post("/points", b"", 10)
+            await asked(exchange)
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["it waits", "its reply is there"])
@@ -203,10 +217,10 @@ def test_who_is_cancelled_leaves_no_connection(run: Callable[..., None], late: b
         server = Server(*[[OK[:9], OK[9:]] for _ in range(before + 1)])
         async with serving(server) as exchange:
             for _ in range(before):
-                await exchange.post("/points", b"", 10)
+                await asked(exchange)
             cancellation = Cancellation(number, late)
             with cancellation:
-                asking = asyncio.create_task(cancellation.of(exchange.post("/points", b"", 10)))
+                asking = asyncio.create_task(cancellation.of(asked(exchange)))
                 [reply] = await asyncio.gather(asking, return_exceptions=True)
         for _ in range(100):
             if not server.open:
@@ -228,3 +242,70 @@ def test_who_is_cancelled_leaves_no_connection(run: Callable[..., None], late: b
             assert not any(seen)
 
     run(at_every_await())
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [CHUNKED + b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"],
+        [CHUNKED, b"2", b"\r", b"\n{", b"}\r", b"\n0;last\r\n\r", b"\n"],
+        [CHUNKED + b"000002 ; a=b\r\n{}\r\n0", b"\r\n\r\n"],
+    ],
+)
+async def test_a_reply_in_chunks(pieces: list[bytes]) -> None:
+    server = Server(pieces, [OK])
+    async with serving(server) as exchange:
+        for _ in range(2):
+            assert await asked(exchange) == (200, b"{}")
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("ending", [b"x\r\n", b"2\r\n{}xy", b"0\r\nTrailer: a\r\n\r\n", b"-1\r\n"])
+async def test_chunks_that_are_not_understood(ending: bytes) -> None:
+    async with serving(Server([CHUNKED + ending])) as exchange:
+        with pytest.raises(NotPlainError):
+            await asked(exchange)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n", CHUNKED + b"a\r\n0123456789\r\n1\r\n"],
+)
+async def test_a_reply_that_is_too_large(reply: bytes) -> None:
+    async with serving(Server([reply])) as exchange:
+        with pytest.raises(TooLargeError):
+            await exchange.post("/points", b"", 10, 10)
+
+
+async def test_what_a_server_may_have_seen_is_sent_again_only_where_that_is_wanted() -> None:
+    for again in (False, True):
+        server = Server([OK], [], [OK])
+        async with serving(server) as exchange:
+            assert await asked(exchange) == (200, b"{}")
+            if again:
+                assert await asked(exchange) == (200, b"{}")
+            else:
+                with pytest.raises(ConnectionError):
+                    await exchange.post("/points", b"", 10, again=False)
+            assert len(server.requests) == 2 + again
+
+
+async def test_a_reply_that_breaks_off_and_a_server_that_is_not_there() -> None:
+    server = Server([OK[:-1]])
+    server.hang_up = True
+    async with serving(server) as exchange:
+        with pytest.raises(PartialError):
+            await asked(exchange)
+    with pytest.raises(UnreachableError):
+        await asked(exchange)
+    assert exchange.made == 1
+
+
+async def test_the_fields_of_a_reply() -> None:
+    head = b"HTTP/1.1 200 OK\r\nX-Compute-Tokens: 7\r\nContent-Length:0\r\nEmpty:\r\n\r\n"
+    async with serving(Server([head])) as exchange:
+        reply = await exchange.get("/info", 10)
+    assert reply.fields() == {"x-compute-tokens": "7", "content-length": "0", "empty": ""}
