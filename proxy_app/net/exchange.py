@@ -2,8 +2,8 @@
 
 aiohttp's client makes a task, a request, a response and a timer's handle for each request: 110 to
 200 µs, more than a third of what an embedding out of the store costs. This writes a request in one
-piece and takes a reply whose head tells where it ends: by a length or in chunks (RFC 9112, 6). Of
-any other it says so, and the caller asks again in the usual way.
+piece and takes a reply whose head says where it ends: by a length or in chunks (RFC 9112, 6),
+whatever encoding its body has. Of any other it says so, and the caller asks again in the usual way.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ _HEAD_END = b"\r\n\r\n"
 _STATUS = re.compile(rb"HTTP/1\.1 ([2-5]\d\d)[ \r]")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,12})[ \t]*(?=\r)")
 _FRAMING = re.compile(rb"\r\ntransfer-encoding[ \t]*:([^\r]*)")
-_OTHER = re.compile(rb"\r\n(?:content-encoding|upgrade)[ \t]*:")
 _CLOSE = re.compile(rb"\r\nconnection:[ \t]*close")
+#: Statuses whose replies have no body (RFC 9112, 6.3).
+_BODILESS = (b"204", b"304")
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?\Z")
 
 
@@ -209,6 +210,8 @@ class _Connection(asyncio.Protocol):
         finally:
             timer.cancel()
             self._reply = None
+            # An error would hold this frame, with the request, and the frame the error.
+            del reply
             # An idle connection holds nothing of its last reply.
             self._received, self._head, self._status, self._parts = b"", b"", 0, []
             self._missing = self._size = 0
@@ -265,7 +268,9 @@ class _Connection(asyncio.Protocol):
         head = self._received[: end + 2].lower()
         status, lengths = _STATUS.match(self._received), _LENGTH.findall(head)
         framing = _FRAMING.findall(head)
-        if status is None or _OTHER.search(head) or len(lengths) + len(framing) != 1:
+        if status is not None and status[1] in _BODILESS and not framing:
+            lengths = [b"0"]
+        if status is None or len(lengths) + len(framing) != 1:
             self._fail(NotPlainError("a reply without a length"))
             return False
         if framing and framing[0].strip() != b"chunked":
