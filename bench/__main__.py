@@ -18,7 +18,7 @@ from pathlib import Path
 from bench import servers
 from bench.figure import Figure
 
-PARTS = ("hits", "cpu", "misses", "latency", "memory", "store")
+PARTS = ("hits", "cpu", "misses", "delay", "latency", "memory", "store")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +22,16 @@ class Run:
     p99: float
 
 
-def run(url: str, bodies: list[bytes] | None = None, seconds: float = 2) -> Run:
+def run(
+    url: str,
+    bodies: list[bytes] | None = None,
+    seconds: float = 2,
+    headers: Mapping[str, str] | None = None,
+) -> Run:
     """Post the bodies in turn, or get the URL, for some seconds; any error ends the benchmark."""
     command = ["wrk", f"-c{CONNECTIONS}", "-t1", f"-d{seconds:g}s", "--latency", "--timeout", "30s"]
+    for name, value in (headers or {}).items():
+        command += ["-H", f"{name}: {value}"]
     with tempfile.TemporaryDirectory() as folder:
         if bodies is not None:
             # Lua reads what is in the files, so that no text needs quoting.

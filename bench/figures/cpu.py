@@ -40,7 +40,7 @@ CASES = (
     Case("L1 hit, 32 texts", 32, 1600, "hit"),
     Case("L2 hits of 1 text: proxy CPU per request", 1, 4000, "hit", 0, 250),
     Case("L2 hits in batches of 32: proxy CPU per vector", 32, 800, "hit", 0, 45, "vector"),
-    Case("miss, 1 text", 1, 3000, "miss"),
+    Case("misses of 1 text: proxy CPU per request", 1, 3000, "miss", 512, 300),
     Case("misses in batches of 32: proxy CPU per vector", 32, 800, "miss", 512, 90, "vector"),
 )
 

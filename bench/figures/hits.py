@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 
 import orjson
@@ -28,6 +29,7 @@ server {
     }
 }
 """
+_KEY = "a key of the benchmark's"
 
 
 def measure() -> Iterator[Figure]:
@@ -44,6 +46,20 @@ def measure() -> Iterator[Figure]:
         )
         made_of = f"{openai:.0f}/s against {tei:.0f}/s"
         yield Figure("base64 (OpenAI) L1 hits over /embed L1 hits, 1 text", ratio, 0.8, made_of)
+        yield with_a_key(upstream, one)
+
+
+def with_a_key(upstream: str, body: list[bytes]) -> Figure:
+    """Measure hits on an endpoint that needs an API key beside one that needs none."""
+    keys = f"bench:{hashlib.sha256(_KEY.encode()).hexdigest()}"
+    with servers.proxy(upstream, api_keys=keys) as guarded, servers.proxy(upstream) as free:
+        headers = {"Authorization": f"Bearer {_KEY}"}
+        ratio, with_it, without = side_by_side(
+            lambda: wrk.run(guarded.url + "/embed", body, headers=headers).rate,
+            lambda: wrk.run(free.url + "/embed", body).rate,
+        )
+    made_of = f"{with_it:.0f}/s against {without:.0f}/s"
+    return Figure("L1 hits with an API key over those without, 1 text", ratio, 0.9, made_of)
 
 
 def against_nginx(proxy: servers.Proxy, body: list[bytes], name: str, limit: float) -> Figure:
