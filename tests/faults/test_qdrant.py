@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from proxy_app.cache.lookups import LOOKUP_POINTS
 from proxy_app.embedding.service import TURN
 from tests.faults.conftest import gauges
@@ -125,10 +127,11 @@ async def test_a_qdrant_that_is_slow_and_comes_back(
     await proxy.until(hit)
 
 
-async def test_a_qdrant_behind_something_that_sends_chunks(
-    start: StartProxy, qdrant: StandInQdrant
+@pytest.mark.parametrize(("mode", "is_slower"), [("chunked", False), ("HTTP/1.0", True)])
+async def test_a_qdrant_behind_something_that_changes_its_replies(
+    start: StartProxy, qdrant: StandInQdrant, mode: str, is_slower: bool
 ) -> None:
-    """Its look-ups go over aiohttp's client from then on, also those that were under way."""
+    """Where they are not understood, look-ups go over aiohttp's client, also those under way."""
     proxy = await start(memory=0, workers=1)
     texts = [f"text {number}" for number in range(20)]
 
@@ -138,6 +141,6 @@ async def test_a_qdrant_behind_something_that_sends_chunks(
         return all(headers["X-Cache"].startswith("hit") for _, _, headers in replies)
 
     await proxy.until(all_hit)
-    qdrant.mode = "chunked"
+    qdrant.mode = mode
     await proxy.until(all_hit)
-    assert b"go the slower way" in proxy.log
+    assert (b"go the slower way" in proxy.log) == is_slower

@@ -13,6 +13,7 @@ from collections import Counter
 import msgspec
 import orjson
 from aiohttp import web
+from aiohttp.http import HttpVersion10
 
 from tests.stand_ins.process import serve
 
@@ -28,7 +29,7 @@ class _Upsert(msgspec.Struct):
 
 
 class StandInQdrant:
-    """The server; ``points`` by id, ``mode`` is "", "refuse", "slow", "null" or "chunked"."""
+    """The server; ``points`` by id, ``mode`` is "" or one of the faults below."""
 
     def __init__(self) -> None:
         self.points: dict[str, bytes] = {}
@@ -112,6 +113,8 @@ class StandInQdrant:
         reply = _raw(b'{"result":[' + points + b'],"status":"ok","time":0}')
         if self.mode == "chunked":
             reply.enable_chunked_encoding()
+        elif self.mode == "HTTP/1.0":
+            request._version = HttpVersion10
         return reply
 
     async def _upsert(self, request: web.Request) -> web.Response:

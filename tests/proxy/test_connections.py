@@ -1,0 +1,33 @@
+"""The upstream's replies over the lean client, and over aiohttp's where that does not do."""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy_app.settings import Settings
+from proxy_app.upstream.connections import Connections
+
+
+async def test_an_upstream_that_speaks_http_1_0() -> None:
+    """Its first reply is not understood; the inputs are sent again, and others by aiohttp alone."""
+    requests = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        await reader.readuntil(b"\r\n\r\n{}")
+        requests += 1
+        writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\nX-Compute-Tokens: 7\r\n\r\n[]")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    connections = Connections(Settings(upstream_url=f"http://127.0.0.1:{port}"))
+    try:
+        for sent in (2, 3):
+            reply = await connections.post("/embed", b"{}")
+            assert (reply.status, reply.body) == (200, b"[]")
+            assert reply.headers["x-compute-tokens"] == "7"
+            assert requests == connections.count == sent
+    finally:
+        await connections.close()
+        server.close()
