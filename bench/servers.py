@@ -191,7 +191,7 @@ def file_of(content: bytes) -> Iterator[str]:
 @contextmanager
 def balancer(urls: list[str]) -> Iterator[str]:
     """Run nginx with the balancer's own configuration, as the role writes it."""
-    template = ROOT / "roles" / "nginx" / "templates" / "embedrack.conf.j2"
+    template = ROOT / "templates" / "etc" / "nginx" / "conf.d" / "embedrack.conf.j2"
     port = free_port()
     serving = [
         {"address": "127.0.0.1", "port": int(url.rsplit(":", 1)[1]), "namespace": "bench"}
