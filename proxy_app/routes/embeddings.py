@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Coroutine
 from functools import partial
@@ -56,6 +57,9 @@ class Embeddings:
         if isinstance(asked, Asked):
             account.inputs = len(asked.items)
         else:
+            if len(body) > SMALL:
+                refuse_unbounded(body, self._limits)
+                await asyncio.sleep(0)  # to read a large body takes as long again
             asked = self._read(dialect, body, account)
         control = cache_control.read(request.headers)
         answer = await self._service.embed(asked.items, asked.options, control)
@@ -87,8 +91,6 @@ class Embeddings:
         return whole, None
 
     def _read(self, dialect: Dialect, body: bytes, account: Account) -> Asked:
-        if len(body) > SMALL:
-            refuse_unbounded(body, self._limits)
         asked = dialect.parse(body)
         account.inputs = len(asked.items)
         refuse_too_many(account.inputs, self._limits.inputs)

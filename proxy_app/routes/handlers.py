@@ -56,7 +56,7 @@ class Handlers:
             web.post("/v1/embeddings", self._embeddings.openai),
             web.post("/embeddings", self._embeddings.openai),
             web.get("/v1/models", self._accounts.answering("other", self.models)),
-            web.get("/v1/models/{id:.+}", self._accounts.answering("other", self.model)),
+            web.get("/v1/models/{id:(?s:.+)}", self._accounts.answering("other", self.model)),
             web.get("/info", self._accounts.answering("info", self.info)),
             web.get("/health", self.ready),
             web.get("/readyz", self.ready),
@@ -64,8 +64,8 @@ class Handlers:
             web.get("/api-doc/openapi.json", self._accounts.answering("other", self.document)),
             web.get("/docs", self.docs),
             web.get("/", self.banner),
-            web.options("/{path:.*}", self.preflight),
-            web.route("*", "/{path:.*}", self._forward),
+            web.options("/{path:(?s:.*)}", self.preflight),
+            web.route("*", "/{path:(?s:.*)}", self._forward),
         ]
 
     async def task(self, request: web.Request) -> web.StreamResponse:

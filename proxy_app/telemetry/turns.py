@@ -11,8 +11,8 @@ log = logging.getLogger("embedrack")
 #: Seconds between two looks.
 LOOK = 0.05
 #: Seconds of the processor from which a turn is reported. A body of the largest size may take
-#: 10 ms and 5 ms per MiB of it.
-LONG = 0.5
+#: 10 ms and 5 ms per MiB of it, and several may come at once.
+LONG = 1.0
 
 
 async def watch() -> None:
