@@ -21,7 +21,6 @@ from tests.stand_ins.process import free_port
 from tests.stand_ins.qdrant import StandInQdrant
 from tests.stand_ins.tei import StandInTei
 
-
 #: Seconds of the processor for which no turn of a worker's loop may hold it, whatever it is sent:
 #: more than the largest bodies take on a slow machine, less than a fault takes on a fast one.
 HELD = 1.5
