@@ -205,6 +205,12 @@ async def test_a_deadly_text_costs_two_deaths_over_four_workers(
 ) -> None:
     """It is sent 40 times, ten at once, with others' texts flying beside it."""
     proxy = await start(workers=4)
+
+    async def all_know_the_model() -> bool:
+        return proxy.log.count(b"model: stand/in") == 4
+
+    # A worker whose first look at the upstream meets a death has no model to serve yet.
+    await proxy.until(all_know_the_model)
     tei.deadly.add("poison")
     tei.delay = 0.02
     others: list[tuple[int, str]] = []
