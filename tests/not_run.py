@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 
@@ -14,3 +15,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if skipped and os.environ.get("CI") and exitstatus == pytest.ExitCode.OK:
         print(f"\nNOT RUN: {skipped} tests; on CI that is a failure")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def needs(program: str) -> str:
+    """Return a program's path; the test is skipped where there is none.
+
+    Developers' machines may lack it. On CI a skip is a failure.
+    """
+    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if not found:
+        pytest.skip(f"needs {program}")
+    return found

@@ -56,8 +56,16 @@ class Service:
         self.memory = Memory(settings.memory_bytes, settings.cache_ttl)
         self.flights = Flights()
         self._sender = Sender(
-            *(settings, model, upstream, instances, permits, self._tokens),
-            *(self.flights, self.memory, store, writes),
+            settings,
+            model,
+            upstream,
+            instances,
+            permits,
+            self._tokens,
+            self.flights,
+            self.memory,
+            store,
+            writes,
         )
 
     async def close(self) -> None:

@@ -123,8 +123,7 @@ def token_ids(body: bytes, limits: Limits) -> list[bytes]:
 
 def _lists_of(request: _Outline, limits: Limits) -> Iterator[bytes]:
     for raw in (bytes(request.inputs), bytes(request.input)):
-        alone = raw[:1] == b"[" and not count_elements(raw, limits.inputs)
-        for part in [raw] if alone else _elements_of(raw, limits):
+        for part in _elements_of(raw, limits):
             if part[:1] == b"[":
                 _refuse_too_many_ids(part, limits)
                 if _decoded(_ids, part):
@@ -132,10 +131,12 @@ def _lists_of(request: _Outline, limits: Limits) -> Iterator[bytes]:
 
 
 def _elements_of(raw: bytes, limits: Limits) -> list[bytes]:
+    """Cut an array into its elements; one of numbers alone is one input of token ids."""
     if raw[:1] != b"[":
         return []
-    refuse_too_many(count_elements(raw, limits.inputs), limits.inputs)
-    return [bytes(element) for element in _elements.decode(raw)]
+    count = count_elements(raw, limits.inputs)
+    refuse_too_many(count, limits.inputs)
+    return [bytes(element) for element in _elements.decode(raw)] if count else [raw]
 
 
 def _refuse_too_many_ids(array: bytes, limits: Limits) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-
 import orjson
-import pytest
 
 from bench import servers
+from tests.not_run import needs
 
 
 def test_the_balancer_has_the_deployments_own_configuration() -> None:
-    if not shutil.which("nginx"):
-        pytest.skip("no nginx")
+    needs("nginx")
     with servers.instances() as [upstream], servers.balancer([upstream]) as url:
         _, reply = servers.fetch(url + "/embed", {"inputs": ["a"]})
     assert len(orjson.loads(reply)) == 1

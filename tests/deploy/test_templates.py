@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from tests.deploy.roles import ROOT, TEMPLATES
+from tests.not_run import needs
 
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 UNITS = "etc/systemd/system"
@@ -129,17 +130,6 @@ def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     certificate(root / "etc/embedrack/tls")
     files = {"proxy_tls_certificate": "given.pem", "proxy_tls_key": "given.key"}
     return render(root, EVERYTHING | files)
-
-
-def needs(program: str) -> str:
-    """Return a program's path; the test is skipped where there is none.
-
-    Developers' machines may lack it. On CI a skip is a failure (tests/not_run.py).
-    """
-    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    if not found:
-        pytest.skip(f"needs {program}")
-    return found
 
 
 def check(*command: str, **options: Any) -> str:

@@ -17,38 +17,26 @@ import pytest_asyncio
 from aiohttp import web
 
 from tests.proxy.conftest import Proxy, StartProxy, listening, serving, worker_pids
-from tests.proxy.test_purge import KEY, in_every_memory, purge, word
-from tests.stand_ins.qdrant import StandInQdrant
+from tests.proxy.test_purge import KEY, GatedQdrant, in_every_memory, purge, word
 from tests.stand_ins.tei import StandInTei
 
 
-class GatedQdrant(StandInQdrant):
-    """Writes nothing while its gate is shut; the first deletion opens it, the next ones fail."""
+class RefusingQdrant(GatedQdrant):
+    """Refuses so many deletions after the one that opens its gate."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.refused = 0
-
-    async def _upsert(self, request: web.Request) -> web.Response:
-        self.counts["arrived"] += 1
-        await self.gate.wait()
-        return await super()._upsert(request)
+    refused = 0
 
     async def _delete(self, request: web.Request) -> web.Response:
         if self.gate.is_set() and self.refused:
             self.refused -= 1
             body = orjson.dumps({"status": {"error": "Service internal error"}})
             return web.Response(body=body, status=500)
-        reply = await super()._delete(request)
-        self.gate.set()
-        return reply
+        return await super()._delete(request)
 
 
 @pytest_asyncio.fixture
-async def qdrant() -> GatedQdrant:
-    return GatedQdrant()
+async def qdrant() -> RefusingQdrant:
+    return RefusingQdrant()
 
 
 def folder_of(proxy: Proxy) -> Path:
@@ -77,7 +65,7 @@ def damage(folder: Path) -> None:
 
 @pytest.mark.parametrize("harm", [empty, damage])
 async def test_a_purge_after_the_workers_folder_was_harmed(
-    start: StartProxy, qdrant: GatedQdrant, harm: Callable[[Path], None]
+    start: StartProxy, qdrant: RefusingQdrant, harm: Callable[[Path], None]
 ) -> None:
     """Two workers: neither has the text afterwards, and the purge says so."""
     proxy = await start(workers=2, admin_key=KEY)
@@ -120,7 +108,7 @@ async def test_again_and_again_emptied(start: StartProxy) -> None:
 
 
 async def test_a_delete_that_fails_and_a_write_that_is_repeated(
-    start: StartProxy, qdrant: GatedQdrant
+    start: StartProxy, qdrant: RefusingQdrant
 ) -> None:
     """What was being written during a purge is deleted, however often that is refused."""
     proxy = await start(admin_key=KEY)
@@ -144,7 +132,7 @@ async def test_a_delete_that_fails_and_a_write_that_is_repeated(
 
 
 async def test_a_worker_that_is_killed_while_it_writes_what_is_purged(
-    start: StartProxy, qdrant: GatedQdrant
+    start: StartProxy, qdrant: RefusingQdrant
 ) -> None:
     """Whichever worker it is: a purge that says done leaves nothing in the store."""
     proxy = await start(workers=2, admin_key=KEY)
