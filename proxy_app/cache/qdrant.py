@@ -15,7 +15,7 @@ import msgspec
 import orjson
 
 from proxy_app.entries.entry import Entry
-from proxy_app.net.exchange import Exchange, NotPlainError, is_plain
+from proxy_app.net.exchange import Exchange, NotPlainError, TooLargeError, is_plain
 from proxy_app.settings import Settings
 
 log = logging.getLogger("embedrack")
@@ -163,7 +163,7 @@ class Qdrant:
             exchange.close()
             self._exchange = None
             return await self._call("POST", path, body, seconds)
-        except (asyncio.TimeoutError, OSError) as error:
+        except (asyncio.TimeoutError, OSError, TooLargeError) as error:
             raise _store_error(error) from None
         if reply.status != 200:
             raise _refusal(reply.status, reply.body)
@@ -222,4 +222,6 @@ def _refusal(status: int, content: bytes) -> StoreError:
 def _store_error(error: Exception) -> StoreError:
     if isinstance(error, asyncio.TimeoutError):
         return StoreError("Qdrant did not answer in time")
+    if isinstance(error, TooLargeError):
+        return StoreError("Qdrant's reply is too large for a look-up's")
     return StoreError(f"Qdrant cannot be reached: {error or type(error).__name__}")

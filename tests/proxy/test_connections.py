@@ -1,9 +1,12 @@
-"""The upstream's replies over the lean client, and over aiohttp's where that does not do."""
+"""Replies of upstream and store over the lean client, and where that cannot take them."""
 
 from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from proxy_app.cache.qdrant import Qdrant, StoreError
 from proxy_app.settings import Settings
 from proxy_app.upstream.connections import Connections
 
@@ -30,4 +33,24 @@ async def test_an_upstream_that_speaks_http_1_0() -> None:
             assert requests == connections.count == sent
     finally:
         await connections.close()
+        server.close()
+
+
+async def test_a_store_that_announces_an_endless_reply() -> None:
+    """It makes misses, as every other failure of the store does."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    store = Qdrant(Settings(qdrant_url=f"http://127.0.0.1:{port}"))
+    try:
+        with pytest.raises(StoreError, match="too large"):
+            await store.retrieve("collection", ["id"], 10)
+    finally:
+        await store.close()
         server.close()
