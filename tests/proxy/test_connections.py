@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from proxy_app.cache.qdrant import Qdrant, StoreError
 from proxy_app.settings import Settings
 from proxy_app.upstream.connections import Connections
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def bare_server(serve: Serve) -> AsyncIterator[str]:
+    """Run a server that handles each connection by ``serve``; gives its URL.
+
+    Waits at the end until every connection is closed.
+    """
+    handlers: set[asyncio.Task[None] | None] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers.add(asyncio.current_task())
+        with suppress(ConnectionError):
+            await serve(reader, writer)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        await asyncio.gather(*filter(None, handlers))
 
 
 async def test_an_upstream_that_speaks_http_1_0() -> None:
@@ -20,20 +48,15 @@ async def test_an_upstream_that_speaks_http_1_0() -> None:
         await reader.readuntil(b"\r\n\r\n{}")
         requests += 1
         writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\nX-Compute-Tokens: 7\r\n\r\n[]")
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    connections = Connections(Settings(upstream_url=f"http://127.0.0.1:{port}"))
-    try:
+    async with bare_server(serve) as url:
+        connections = Connections(Settings(upstream_url=url))
         for sent in (2, 3):
             reply = await connections.post("/embed", b"{}")
             assert (reply.status, reply.body) == (200, b"[]")
             assert reply.headers["x-compute-tokens"] == "7"
             assert requests == connections.count == sent
-    finally:
         await connections.close()
-        server.close()
 
 
 async def test_a_store_that_announces_an_endless_reply() -> None:
@@ -43,14 +66,9 @@ async def test_a_store_that_announces_an_endless_reply() -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n")
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    store = Qdrant(Settings(qdrant_url=f"http://127.0.0.1:{port}"))
-    try:
+    async with bare_server(serve) as url:
+        store = Qdrant(Settings(qdrant_url=url))
         with pytest.raises(StoreError, match="too large"):
             await store.retrieve("collection", ["id"], 10)
-    finally:
         await store.close()
-        server.close()
