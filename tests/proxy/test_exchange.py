@@ -17,6 +17,7 @@ from proxy_app.net.exchange import (
     UnreachableError,
 )
 from tests.cancelling import Cancellation
+from tests.stand_ins.bare_server import bare_server
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -58,14 +59,12 @@ class Server:
 
 @asynccontextmanager
 async def serving(server: Server, keep: float = 60) -> AsyncIterator[Exchange]:
-    listening = await asyncio.start_server(server, "127.0.0.1", 0)
-    port = listening.sockets[0].getsockname()[1]
-    exchange = Exchange(f"http://127.0.0.1:{port}/store/", {"api-key": "k"}, keep)
-    try:
-        yield exchange
-    finally:
-        exchange.close()
-        listening.close()
+    async with bare_server(server) as url:
+        exchange = Exchange(f"{url}/store/", {"api-key": "k"}, keep)
+        try:
+            yield exchange
+        finally:
+            exchange.close()
 
 
 async def asked(exchange: Exchange, body: bytes = b"") -> tuple[int, bytes]:
